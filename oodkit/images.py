@@ -1,0 +1,118 @@
+"""`ImageSet`: images in the one form that crosses every interface, uint8 `(N, C, H, W)`, 0..255.
+
+`load_images` turns whatever a user has (a registered name, a path, an array, a tensor, a torch data set) into one.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from oodkit.errors import ImageError
+
+__all__ = ["DatasetRequest", "ImageSet"]
+
+Shape = tuple[int, int, int]  # channels, height, width
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images and where they come from.
+
+    Attributes:
+        name: the data set's name, or the file's.
+        split: "train" or "test".
+        images: uint8, (N, C, H, W), on the CPU.
+        labels: int64, (N,), where known. No detector needs them.
+        source: the file or the package that the images were read from.
+        steps: how they were prepared, in order ("bilinear 28x28 -> 32x32", "grey by PIL L"): the resize chain.
+
+    Raises:
+        ImageError: wrong dtype or shape, or no image at all.
+    """
+
+    name: str
+    split: str
+    images: Tensor = field(repr=False)
+    labels: Tensor | None = field(default=None, repr=False)
+    source: str = ""
+    steps: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_images(self.images, self.name)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def image_shape(self) -> Shape:
+        """Return (channels, height, width)."""
+        c, h, w = self.images.shape[1:]
+        return c, h, w
+
+    @cached_property
+    def hash(self) -> str:
+        """Return the SHA-256 of shape and pixels: equal for equal images, wherever they came from."""
+        digest = hashlib.sha256(str(tuple(self.images.shape)).encode())
+        for batch in self.batches(4096):
+            digest.update(batch.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """Yield uint8 (n, C, H, W) with n = `size` but for the last; in order."""
+        yield from self.images.split(size)
+
+    def select(self, indices: Tensor) -> "ImageSet":
+        """Return the images at `indices`, int64 (M,), in that order."""
+        labels = None if self.labels is None else self.labels[indices]
+        return replace(self, images=self.images[indices], labels=labels)
+
+    def sample(self, count: int, seed: int = 0) -> "ImageSet":
+        """Return `count` images drawn without replacement, or all of them where there are no more; kept in order."""
+        if count >= len(self):
+            return self
+        generator = torch.Generator().manual_seed(seed)
+        return self.select(torch.randperm(len(self), generator=generator)[:count].sort().values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetRequest:
+    """What a data set's function is asked for (`DatasetSpec.target`).
+
+    The function returns the images as they are, at most converted to uint8 (N, C, H, W): the core brings them to
+    `image_shape` and draws `count` of them. Generated sets make `count` images of `image_shape` from `seed`.
+    """
+
+    split: str = "test"
+    image_shape: Shape | None = None
+    count: int | None = None
+    seed: int = 0
+    download: bool = False
+    reference: ImageSet | None = None  # the in-distribution test images, for sets with `derived=True`
+
+
+def check_images(images: Tensor, name: str = "images", shape: Shape | None = None) -> None:
+    """Refuse what is not a batch of images.
+
+    Raises:
+        ImageError: not a tensor, not uint8, not (N, C, H, W), none at all, or not of `shape`.
+    """
+    if not isinstance(images, Tensor):
+        raise ImageError(f"{name}: expected a tensor or an ImageSet, not {type(images).__name__}; see oodkit.load_images.")
+    if images.dtype != torch.uint8:
+        raise ImageError(
+            f"{name}: images are {images.dtype}; oodkit takes torch.uint8, 0..255. "
+            "For floats in [0, 1], pass (images * 255).round().to(torch.uint8)."
+        )
+    if images.ndim != 4:
+        raise ImageError(f"{name}: images have shape {tuple(images.shape)}; oodkit takes (N, C, H, W).")
+    if images.shape[0] == 0 or 0 in images.shape:
+        raise ImageError(f"{name}: there are no images (shape {tuple(images.shape)}).")
+    if shape is not None and tuple(images.shape[1:]) != shape:
+        raise ImageError(
+            f"{name}: images are {'x'.join(map(str, images.shape[1:]))}, the model takes {'x'.join(map(str, shape))}; "
+            "convert them with oodkit.load_images(…, image_shape=model.image_shape)."
+        )

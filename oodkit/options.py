@@ -1,0 +1,73 @@
+"""`Options`: what a user may set. Each field's limits live in its type and its only documentation in `description`.
+
+No torch here: `oodkit list` and `oodkit show` read options without it.
+"""
+
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from oodkit.errors import OptionError
+
+__all__ = ["CurvatureOptions", "DetectorOptions", "ModelOptions", "Options"]
+
+
+class Options(BaseModel):
+    """Frozen and strict about names: an unknown option is an error, with near misses."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True)
+
+    @classmethod
+    def parse(cls, owner: str, values: dict[str, Any]) -> Self:  # Any: text of the command line, or Python values
+        """Return the options of `owner` from `values`.
+
+        Raises:
+            OptionError: an unknown option or a value outside its limits, with the field, the value and what is allowed.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise OptionError(" ".join(cls._sentence(owner, dict(e)) for e in error.errors())) from None
+
+    @classmethod
+    def _sentence(cls, owner: str, error: dict[str, Any]) -> str:  # Any: pydantic's error dictionary
+        field = str(error["loc"][0]) if error["loc"] else "options"
+        if error["type"] == "extra_forbidden":
+            from difflib import get_close_matches
+
+            near = get_close_matches(field, cls.model_fields, n=2)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"it has: {', '.join(cls.model_fields)}."
+            return f"{owner} has no option {field!r}; {hint}"
+        reason = error["msg"][0].lower() + error["msg"][1:]
+        described = cls.model_fields[field].description if field in cls.model_fields else None
+        return f"{owner}.{field} = {error['input']!r}: {reason}." + (f" ({described})" if described else "")
+
+
+class DetectorOptions(Options):
+    """What every detector has."""
+
+    seed: int = Field(0, ge=0, description="Seed of all that the detector draws at random.")
+
+
+class CurvatureOptions(Options):
+    """What every curvature approximation has; a curvature adds its own fields in a subclass."""
+
+    damping: float = Field(
+        1e-8, ge=0, allow_inf_nan=False, description="Added to every eigenvalue of F (the paper: 1e-8)."
+    )
+    relative_damping: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="Added to every eigenvalue of F, times their mean."
+    )
+
+
+class ModelOptions(Options):
+    """How any model is trained; a model adds its architecture and its own defaults in a subclass."""
+
+    epochs: int = Field(100, ge=0, description="Passes over the training images.")
+    batch_size: int = Field(64, ge=1, description="Images in a training step.")
+    optimizer: str = Field("adam", pattern="^(adam|adamax)$", description="adam or adamax.")
+    learning_rate: float = Field(1e-3, gt=0, allow_inf_nan=False, description="Step size of the optimizer.")
+    weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False, description="L2 penalty on the weights.")
+    halve_every: int = Field(0, ge=0, description="Halve the learning rate every so many epochs; 0: never.")
+    warmup_epochs: float = Field(0.0, ge=0, description="Epochs over which the learning rate rises from 0.")
+    flips: bool = Field(False, description="Mirror each training image left to right, with probability 1/2.")

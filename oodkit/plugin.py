@@ -1,0 +1,89 @@
+"""What a plugin is: four hooks, each returning frozen descriptions that import nothing heavy.
+
+A package takes part by an entry point in the group `oodkit` whose value is a module with `@hookimpl` functions:
+
+    [project.entry-points.oodkit]
+    typical = "oodkit_typical.plugin"
+
+`target` and `options` are `"module:attribute"` texts, imported when they are needed and not before, so that
+`oodkit list` and `oodkit show` never import torch.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import pluggy
+
+__all__ = ["CurvatureSpec", "DatasetSpec", "DetectorSpec", "ModelSpec", "hookimpl", "hookspec"]
+
+hookspec = pluggy.HookspecMarker("oodkit")
+hookimpl = pluggy.HookimplMarker("oodkit")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorSpec:
+    """One detector. With `over="curvature"` the registry offers `name-<curvature>` for each registered curvature."""
+
+    name: str
+    target: str  # a subclass of oodkit.Detector
+    summary: str
+    options: str = "oodkit.options:DetectorOptions"  # a subclass of DetectorOptions
+    model: Literal["any", "latent-variable", "none"] = "any"  # the kind of model that it needs
+    over: Literal["curvature"] | None = None
+    aliases: tuple[str, ...] = ()
+    source: str = ""  # paper, equation
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """One family of generative models."""
+
+    name: str
+    target: str  # a subclass of oodkit.GenerativeModel
+    summary: str
+    options: str = "oodkit.options:ModelOptions"  # a subclass of ModelOptions
+    kind: Literal["any", "latent-variable"] = "any"
+    source: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSpec:
+    """One named set of images."""
+
+    name: str
+    target: str  # a function of one oodkit.DatasetRequest that returns an oodkit.ImageSet
+    summary: str
+    splits: tuple[str, ...] = ("train", "test")
+    derived: bool = False  # made from the in-distribution test images (inverted, rotated, …)
+    source: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvatureSpec:
+    """One approximation of the Fisher information of a layer."""
+
+    name: str
+    target: str  # a subclass of oodkit.CurvatureApproximation
+    summary: str
+    options: str = "oodkit.options:CurvatureOptions"  # a subclass of CurvatureOptions
+    source: str = ""
+
+
+class Hooks:
+    """The four hooks. They run on every `oodkit` command: import nothing heavy, look at no file."""
+
+    @hookspec
+    def oodkit_detectors(self) -> list[DetectorSpec]:  # type: ignore[empty-body]  # pluggy calls the plugins', not this
+        """Detectors that this package adds."""
+
+    @hookspec
+    def oodkit_models(self) -> list[ModelSpec]:  # type: ignore[empty-body]  # as above
+        """Models that this package adds."""
+
+    @hookspec
+    def oodkit_datasets(self) -> list[DatasetSpec]:  # type: ignore[empty-body]  # as above
+        """Data sets that this package adds."""
+
+    @hookspec
+    def oodkit_curvatures(self) -> list[CurvatureSpec]:  # type: ignore[empty-body]  # as above
+        """Curvature approximations that this package adds."""

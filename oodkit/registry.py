@@ -1,0 +1,195 @@
+"""From names to specs, with the package that brought each.
+
+Entry points are loaded one by one, each in its own `try`: a package that is broken becomes one line in
+`oodkit list` (`Registry.problems`) and never stops anything else.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib import import_module, metadata
+from typing import Any, Generic, TypeVar
+
+import pluggy
+
+from oodkit.errors import OptionError, PluginError, UnknownNameError
+from oodkit.options import CurvatureOptions, DetectorOptions, ModelOptions, Options
+from oodkit.plugin import CurvatureSpec, DatasetSpec, DetectorSpec, Hooks, ModelSpec
+
+__all__ = ["ENTRY_POINT_GROUP", "Registered", "Registry", "detector_options", "load_target", "model_options", "registry"]
+
+ENTRY_POINT_GROUP = "oodkit"
+
+Spec = TypeVar("Spec", DetectorSpec, ModelSpec, DatasetSpec, CurvatureSpec)
+
+
+@dataclass(frozen=True)
+class Registered(Generic[Spec]):
+    """A spec and where it comes from."""
+
+    spec: Spec
+    distribution: str
+    version: str
+    curvature: CurvatureSpec | None = None  # of a detector made by `over="curvature"`
+
+    @property
+    def origin(self) -> str:
+        """Return the distribution and its version, as `oodkit list` shows them."""
+        return f"{self.distribution} {self.version}"
+
+
+@dataclass
+class Registry:
+    """All that the installed packages offer."""
+
+    detectors: dict[str, Registered[DetectorSpec]] = field(default_factory=dict)
+    models: dict[str, Registered[ModelSpec]] = field(default_factory=dict)
+    datasets: dict[str, Registered[DatasetSpec]] = field(default_factory=dict)
+    curvatures: dict[str, Registered[CurvatureSpec]] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)  # another name of a detector -> its name
+    problems: list[str] = field(default_factory=list)  # one sentence each
+
+    def detector(self, name: str) -> Registered[DetectorSpec]:
+        """Return the detector of this name or alias.
+
+        Raises:
+            UnknownNameError: no package registers it.
+        """
+        return self._find("detector", self.detectors, self.aliases.get(name, name))
+
+    def model(self, name: str) -> Registered[ModelSpec]:
+        """Return the model of this name.
+
+        Raises:
+            UnknownNameError: no package registers it.
+        """
+        return self._find("model", self.models, name)
+
+    def dataset(self, name: str) -> Registered[DatasetSpec]:
+        """Return the data set of this name.
+
+        Raises:
+            UnknownNameError: no package registers it.
+        """
+        return self._find("data set", self.datasets, name)
+
+    def curvature(self, name: str) -> Registered[CurvatureSpec]:
+        """Return the curvature of this name.
+
+        Raises:
+            UnknownNameError: no package registers it.
+        """
+        return self._find("curvature", self.curvatures, name)
+
+    def _find(self, kind: str, table: dict[str, Registered[Spec]], name: str) -> Registered[Spec]:
+        if name not in table:
+            aliases = self.aliases if kind == "detector" else {}
+            raise UnknownNameError.of(kind, name, [*table, *aliases])
+        return table[name]
+
+    def add(self, table: dict[str, Registered[Spec]], entry: Registered[Spec]) -> None:
+        """Put `entry` into one of the four tables; the first to come keeps a name, and both sides are reported."""
+        name = entry.spec.name
+        if name in table:
+            self.problems.append(f"{entry.origin}: {name!r} is already registered by {table[name].origin}; ignored.")
+        else:
+            table[name] = entry
+
+
+@cache
+def registry() -> Registry:
+    """Return what the packages installed in this environment offer; read once per process."""
+    found = Registry()
+    # Sorted, so that who wins a clash of names does not depend on the order of installation.
+    points = sorted(metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda p: (p.dist.name if p.dist else "", p.name))
+    for point in points:
+        distribution, version = (point.dist.name, point.dist.version) if point.dist else ("?", "?")
+        try:
+            _collect(found, point.load(), distribution, version)
+        except Exception as error:  # a third party's module may raise anything at import
+            found.problems.append(f"{distribution} {version}: entry point {point.name!r} is broken: {error!r}.")
+    _cross_with_curvatures(found)
+    _collect_aliases(found)
+    return found
+
+
+def _collect(found: Registry, module: object, distribution: str, version: str) -> None:
+    manager = pluggy.PluginManager("oodkit")
+    manager.add_hookspecs(Hooks)
+    manager.register(module)
+    manager.check_pending()
+    for table, hook, kind in (
+        (found.detectors, manager.hook.oodkit_detectors, DetectorSpec),
+        (found.models, manager.hook.oodkit_models, ModelSpec),
+        (found.datasets, manager.hook.oodkit_datasets, DatasetSpec),
+        (found.curvatures, manager.hook.oodkit_curvatures, CurvatureSpec),
+    ):
+        for spec in _specs(hook(), kind):
+            found.add(table, Registered(spec, distribution, version))  # type: ignore[type-var]  # kinds match by row
+
+
+def _specs(returned: list[object], kind: type) -> Iterator[Any]:  # Any: one of the four specs
+    for specs in returned:
+        if not isinstance(specs, list) or not all(isinstance(s, kind) for s in specs):
+            raise PluginError(f"a hook must return a list of {kind.__name__}, not {specs!r}")
+        yield from specs
+
+
+def _cross_with_curvatures(found: Registry) -> None:
+    """Turn each detector over curvatures into one detector per curvature; an exact name wins."""
+    for template in [e for e in found.detectors.values() if e.spec.over == "curvature"]:
+        del found.detectors[template.spec.name]
+        for curvature in found.curvatures.values():
+            name = f"{template.spec.name}-{curvature.spec.name}"
+            if name not in found.detectors:
+                spec = replace(template.spec, name=name, summary=f"{template.spec.summary}; F: {curvature.spec.summary}")
+                found.detectors[name] = replace(template, spec=spec, curvature=curvature.spec)
+
+
+def _collect_aliases(found: Registry) -> None:
+    for name, entry in found.detectors.items():
+        for alias in entry.spec.aliases:
+            if alias in found.detectors or alias in found.aliases:
+                found.problems.append(f"{entry.origin}: alias {alias!r} of {name!r} is already a name; ignored.")
+            else:
+                found.aliases[alias] = name
+
+
+def load_target(target: str, owner: str) -> Any:  # Any: whatever the plugin names
+    """Return the object that `"module:attribute"` names.
+
+    Raises:
+        PluginError: the module cannot be imported or lacks the attribute; the text names `owner` and the reason.
+    """
+    module, _, attribute = target.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise PluginError(f"{owner}: cannot load {target!r}: {error}. Reinstall the package that brings it.") from error
+
+
+def detector_options(entry: Registered[DetectorSpec]) -> type[DetectorOptions]:
+    """Return the options class of a detector; over a curvature, both sets of fields in one class."""
+    own = _options_class(entry.spec.options, DetectorOptions, entry.spec.name)
+    if entry.curvature is None:
+        return own
+    of_curvature = _options_class(entry.curvature.options, CurvatureOptions, entry.spec.name)
+    shared = (own.model_fields.keys() & of_curvature.model_fields.keys()) - Options.model_fields.keys()
+    if shared:
+        raise OptionError(f"{entry.spec.name}: detector and curvature both define {', '.join(sorted(shared))}.")
+    return type(own.__name__ + of_curvature.__name__, (own, of_curvature), {"__doc__": own.__doc__})
+
+
+def model_options(entry: Registered[ModelSpec]) -> type[ModelOptions]:
+    """Return the options class of a model."""
+    return _options_class(entry.spec.options, ModelOptions, entry.spec.name)
+
+
+OptionsClass = TypeVar("OptionsClass", bound=Options)
+
+
+def _options_class(target: str, base: type[OptionsClass], owner: str) -> type[OptionsClass]:
+    options = load_target(target, owner)
+    if not (isinstance(options, type) and issubclass(options, base)):
+        raise PluginError(f"{owner}: {target!r} is not a subclass of {base.__name__}.")
+    return options
