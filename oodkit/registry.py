@@ -16,7 +16,15 @@ from oodkit.errors import OptionError, PluginError, UnknownNameError
 from oodkit.options import CurvatureOptions, DetectorOptions, ModelOptions, Options
 from oodkit.plugin import CurvatureSpec, DatasetSpec, DetectorSpec, Hooks, ModelSpec
 
-__all__ = ["ENTRY_POINT_GROUP", "Registered", "Registry", "detector_options", "load_target", "model_options", "registry"]
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "Registered",
+    "Registry",
+    "detector_options",
+    "load_target",
+    "model_options",
+    "registry",
+]
 
 ENTRY_POINT_GROUP = "oodkit"
 
@@ -91,7 +99,9 @@ class Registry:
         """Put `entry` into one of the four tables; the first to come keeps a name, and both sides are reported."""
         name = entry.spec.name
         if name in table:
-            self.problems.append(f"{entry.origin}: {name!r} is already registered by {table[name].origin}; ignored.")
+            self.problems.append(
+                f"{entry.origin}: {name!r} is already registered by {table[name].origin}; ignored."
+            )
         else:
             table[name] = entry
 
@@ -101,13 +111,17 @@ def registry() -> Registry:
     """Return what the packages installed in this environment offer; read once per process."""
     found = Registry()
     # Sorted, so that who wins a clash of names does not depend on the order of installation.
-    points = sorted(metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda p: (p.dist.name if p.dist else "", p.name))
+    points = sorted(
+        metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda p: (p.dist.name if p.dist else "", p.name)
+    )
     for point in points:
         distribution, version = (point.dist.name, point.dist.version) if point.dist else ("?", "?")
         try:
             _collect(found, point.load(), distribution, version)
         except Exception as error:  # a third party's module may raise anything at import
-            found.problems.append(f"{distribution} {version}: entry point {point.name!r} is broken: {error!r}.")
+            found.problems.append(
+                f"{distribution} {version}: entry point {point.name!r} is broken: {error!r}."
+            )
     _cross_with_curvatures(found)
     _collect_aliases(found)
     return found
@@ -142,7 +156,9 @@ def _cross_with_curvatures(found: Registry) -> None:
         for curvature in found.curvatures.values():
             name = f"{template.spec.name}-{curvature.spec.name}"
             if name not in found.detectors:
-                spec = replace(template.spec, name=name, summary=f"{template.spec.summary}; F: {curvature.spec.summary}")
+                spec = replace(
+                    template.spec, name=name, summary=f"{template.spec.summary}; F: {curvature.spec.summary}"
+                )
                 found.detectors[name] = replace(template, spec=spec, curvature=curvature.spec)
 
 
@@ -150,7 +166,9 @@ def _collect_aliases(found: Registry) -> None:
     for name, entry in found.detectors.items():
         for alias in entry.spec.aliases:
             if alias in found.detectors or alias in found.aliases:
-                found.problems.append(f"{entry.origin}: alias {alias!r} of {name!r} is already a name; ignored.")
+                found.problems.append(
+                    f"{entry.origin}: alias {alias!r} of {name!r} is already a name; ignored."
+                )
             else:
                 found.aliases[alias] = name
 
@@ -165,7 +183,9 @@ def load_target(target: str, owner: str) -> Any:  # Any: whatever the plugin nam
     try:
         return getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise PluginError(f"{owner}: cannot load {target!r}: {error}. Reinstall the package that brings it.") from error
+        raise PluginError(
+            f"{owner}: cannot load {target!r}: {error}. Reinstall the package that brings it."
+        ) from error
 
 
 def detector_options(entry: Registered[DetectorSpec]) -> type[DetectorOptions]:
@@ -176,7 +196,9 @@ def detector_options(entry: Registered[DetectorSpec]) -> type[DetectorOptions]:
     of_curvature = _options_class(entry.curvature.options, CurvatureOptions, entry.spec.name)
     shared = (own.model_fields.keys() & of_curvature.model_fields.keys()) - Options.model_fields.keys()
     if shared:
-        raise OptionError(f"{entry.spec.name}: detector and curvature both define {', '.join(sorted(shared))}.")
+        raise OptionError(
+            f"{entry.spec.name}: detector and curvature both define {', '.join(sorted(shared))}."
+        )
     return type(own.__name__ + of_curvature.__name__, (own, of_curvature), {"__doc__": own.__doc__})
 
 

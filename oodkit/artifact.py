@@ -1,0 +1,98 @@
+"""Saved models, detectors and checkpoints: one safetensors file each, with a JSON header inside. Never pickle.
+
+A file is written under a temporary name and then renamed, so that a killed run or a full disk never leaves half of
+one under the name of a whole one.
+"""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from oodkit.errors import ArtifactError
+
+__all__ = ["read_artifact", "write_artifact", "write_atomically"]
+
+FORMAT = 1  # raised when an older oodkit could not read a new artifact
+
+
+def write_artifact(path: str | Path, kind: str, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Write `tensors` and `header` (plain JSON) to `path`, atomically.
+
+    Args:
+        path: the file; its folder must exist.
+        kind: "model", "detector", "checkpoint" or "scores"; `read_artifact` asks for it again.
+        header: what JSON can hold.
+        tensors: any dtypes and shapes, from any device.
+
+    Raises:
+        ArtifactError: no space, no permission, no such folder.
+    """
+    text = json.dumps({"format": FORMAT, "kind": kind, **header})
+    # Clones: safetensors refuses tensors that share memory.
+    data = save(
+        {k: t.detach().to("cpu", copy=True).contiguous() for k, t in tensors.items()}, {"oodkit": text}
+    )
+    write_atomically(Path(path), data)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` to `path` so that, at any moment, the whole old file or the whole new one is there.
+
+    Raises:
+        ArtifactError: no space, no permission, no such folder.
+    """
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise ArtifactError(
+            f"cannot write {path}: {error.strerror or error}. Free space there, or choose another folder."
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def read_artifact(
+    path: str | Path, kind: str, device: str | torch.device = "cpu"
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the header and the tensors that `write_artifact` wrote.
+
+    Raises:
+        ArtifactError: no such file, damaged, not written by oodkit, of another kind, or of a newer oodkit.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ArtifactError(f"there is no file {path}.")
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            text = (file.metadata() or {}).get("oodkit")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict: has no iterator
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ArtifactError(f"{path} is damaged or no safetensors file ({error}); make it again.") from error
+    if text is None:
+        raise ArtifactError(f"{path} is a safetensors file that oodkit did not write.")
+    try:
+        header = json.loads(text)
+        found, version = header["kind"], header["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path}: its header is damaged ({error}); make it again.") from error
+    if found != kind:
+        raise ArtifactError(f"{path} holds a {found}, not a {kind}.")
+    if version > FORMAT:
+        raise ArtifactError(
+            f"{path} was written by a newer oodkit (format {version}, this one reads {FORMAT}); upgrade."
+        )
+    return header, tensors

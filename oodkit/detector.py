@@ -1,0 +1,258 @@
+"""`Detector`: scores images, given a fitted model (or none). Higher = more OOD, for every detector.
+
+The public methods check, batch, place on the device and show progress; a plugin writes `_fit` and `_score`.
+"""
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Generic, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+from oodkit.artifact import read_artifact, write_artifact
+from oodkit.curvature import CurvatureApproximation
+from oodkit.device import resolve_device
+from oodkit.errors import ArtifactError, ImageError, NotFittedError, PluginError
+from oodkit.images import ImageSet, Shape, check_images
+from oodkit.model import GenerativeModel, LatentVariableModel, rebuild_model
+from oodkit.options import DetectorOptions
+from oodkit.plugin import DetectorSpec
+from oodkit.progress import progress_bar
+from oodkit.registry import Registered, detector_options, load_target, registry
+
+__all__ = ["Detector", "create_detector", "load_detector"]
+
+OptionsT = TypeVar("OptionsT", bound=DetectorOptions)
+
+
+class Detector(ABC, Generic[OptionsT]):
+    """Base of all detectors. Made by `create_detector` or `load_detector`.
+
+    Attributes:
+        name: the registered name.
+        options: a frozen options object; recorded in the artifact.
+        state: what `_fit` returned, on `device`: all that scoring needs beside the model.
+        device: where the work is done: the model's device.
+        batch_size: images in one call of `_score`. Scores do not depend on it but for rounding.
+        image_shape: (C, H, W); the model's, or for a detector without one, that of the fitting images.
+        work_folder: where a long `_fit` may keep checkpoints, or None.
+        curvature: the curvature approximation's class, for a detector over curvatures.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: GenerativeModel | None,
+        options: OptionsT,
+        *,
+        device: torch.device,
+        batch_size: int,
+    ) -> None:
+        self.name = name
+        self.options = options
+        self.state: dict[str, Tensor] = {}
+        self.device = device
+        self.batch_size = batch_size
+        self.image_shape: Shape | None = model.image_shape if model is not None else None
+        self.work_folder: Path | None = None
+        self.curvature: type[CurvatureApproximation] | None = None
+        self._model = model
+        self._fitted = False
+
+    @abstractmethod
+    def _fit(self, images: ImageSet) -> dict[str, Tensor]:
+        """Return the whole state, learnt from `images`; an empty one where there is nothing to learn."""
+
+    @abstractmethod
+    def _score(self, images: Tensor) -> Tensor:
+        """Return one number per image, (N,), of uint8 (N, C, H, W) on `device`; higher = more OOD."""
+
+    @property
+    def model(self) -> Any:  # Any: the plugin's spec says which kind of model it asked for
+        """Return the model, in evaluation mode.
+
+        Raises:
+            PluginError: the detector was registered with `model="none"`.
+        """
+        if self._model is None:
+            raise PluginError(f"{self.name} has no model.")
+        return self._model
+
+    def fit(self, images: ImageSet | Tensor) -> Self:
+        """Learn from in-distribution training images and return self.
+
+        Args:
+            images: uint8, (N, C, H, W), of the model's `image_shape`: what the model was trained on.
+
+        Raises:
+            ImageError: wrong dtype or shape, no image at all, or too few for this detector.
+            TrainingError: the model's weights hold NaN.
+        """  # noqa: DOC502  # raised by what it calls
+        images = self._checked(images)
+        self.image_shape = images.image_shape
+        if self._model is not None:
+            self._model.check_weights()
+            self._model.eval()
+        state = self._fit(images)
+        self.state = {key: value.detach().to(self.device) for key, value in state.items()}
+        self._fitted = True
+        return self
+
+    def score(self, images: ImageSet | Tensor) -> Tensor:
+        """Return the OOD score of each image, (N,), float32, on the CPU; higher = more OOD.
+
+        Scores have no unit in common: compare them within one fitted detector only. A score that is NaN becomes
+        +inf, the most OOD, with a warning: an image on which the numbers break down is not to be trusted.
+
+        Args:
+            images: uint8, (N, C, H, W), of the model's `image_shape`.
+
+        Raises:
+            ImageError: wrong dtype or shape, or no image at all.
+            NotFittedError: neither `fit` nor `load_detector` came first.
+        """  # noqa: DOC502  # raised by what it calls
+        if not self._fitted:
+            raise NotFittedError(
+                f"{self.name} is not fitted; call fit(images) first, or oodkit.load_detector(path)."
+            )
+        scores = self.per_image(self._score, self._checked(images), text=f"score: {self.name}").float().cpu()
+        if broken := int(scores.isnan().sum()):
+            warnings.warn(
+                f"{self.name}: {broken} of {len(scores)} scores are NaN; taken as +inf.", stacklevel=2
+            )
+            scores = scores.masked_fill(scores.isnan(), torch.inf)
+        return scores
+
+    def per_image(self, function: Callable[[Tensor], Tensor], images: ImageSet, text: str = "") -> Tensor:
+        """Return `function` of all images, batch by batch without gradients, joined along the first axis.
+
+        Args:
+            function: from uint8 (n, C, H, W) on `device` to (n, …).
+            images: any number of them.
+            text: what the progress bar says; by default the detector's name.
+        """
+        parts = []
+        with torch.no_grad(), progress_bar(text or self.name, total=len(images)) as bar:
+            for batch in images.batches(self.batch_size):
+                parts.append(function(batch.to(self.device)))
+                bar.advance(len(batch))
+        return torch.cat(parts)
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted detector, with its model, to one safetensors file, atomically.
+
+        Raises:
+            NotFittedError: there is nothing to save yet.
+            ArtifactError: no space, or no such folder.
+        """  # noqa: DOC502  # raised by what it calls
+        if not self._fitted:
+            raise NotFittedError(f"{self.name} is not fitted; call fit(images) before save.")
+        header = {
+            "detector": self.name,
+            "origin": registry().detector(self.name).origin,
+            "options": self.options.model_dump(mode="json"),
+            "image_shape": self.image_shape,
+            "model": self._model.describe() if self._model is not None else None,
+        }
+        tensors = {f"state.{key}": value for key, value in self.state.items()}
+        if self._model is not None:
+            tensors |= {f"model.{key}": value for key, value in self._model.state_dict().items()}
+        write_artifact(path, "detector", header, tensors)
+
+    def _checked(self, images: ImageSet | Tensor) -> ImageSet:
+        if isinstance(images, Tensor):
+            images = ImageSet("images", "", images)
+        elif not isinstance(images, ImageSet):
+            raise ImageError(
+                f"expected an ImageSet or a tensor, not {type(images).__name__}; see oodkit.load_images."
+            )
+        check_images(images.images, images.name, self.image_shape)
+        return images
+
+
+def create_detector(
+    name: str,
+    model: GenerativeModel | None = None,
+    *,
+    device: str | torch.device | None = None,
+    batch_size: int | None = None,
+    **options: Any,  # Any: an option's value
+) -> Detector[Any]:
+    """Return a detector, not yet fitted.
+
+    Args:
+        name: a registered detector; `oodkit list` shows them.
+        model: what it looks through; None for detectors that need none.
+        device: the model is moved there; by default it stays where it is.
+        batch_size: images at a time; by default 32 on the CPU, where a batch should stay in the cache, else 256.
+        **options: the detector's options; `oodkit show NAME` lists them.
+
+    Raises:
+        UnknownNameError: no package registers `name`.
+        OptionError: an unknown option, or a value that is not allowed.
+        PluginError: a model of a kind that this detector cannot use.
+    """  # noqa: DOC502  # raised by what it calls
+    entry = registry().detector(name)
+    parsed = detector_options(entry).parse(entry.spec.name, options)
+    check_model_kind(entry, model)
+    if entry.spec.model == "none":
+        model = None
+    if model is not None and device is not None:
+        model.to(resolve_device(device))
+    where = model.device if model is not None else resolve_device(device or "auto")
+    if batch_size is None:
+        batch_size = 256 if where.type == "cuda" else 32
+    kind = load_target(entry.spec.target, entry.spec.name)
+    detector: Detector[Any] = kind(entry.spec.name, model, parsed, device=where, batch_size=batch_size)
+    if entry.curvature is not None:
+        detector.curvature = load_target(entry.curvature.target, entry.spec.name)
+    return detector
+
+
+def check_model_kind(entry: Registered[DetectorSpec], model: GenerativeModel | None) -> None:
+    """Refuse a model that the detector cannot use.
+
+    Raises:
+        PluginError: names what the detector needs.
+    """
+    needs = entry.spec.model
+    if needs != "none" and model is None:
+        raise PluginError(
+            f"{entry.spec.name} needs a model: oodkit.train_model(…) or oodkit.load_model(path)."
+        )
+    if needs == "latent-variable" and not isinstance(model, LatentVariableModel):
+        raise PluginError(
+            f"{entry.spec.name} needs a latent-variable model such as vae; {model.name or type(model).__name__} has "  # type: ignore[union-attr]  # None was refused above
+            "no encoder. Choose another model, or another detector."
+        )
+
+
+def load_detector(
+    path: str | Path, device: str | torch.device = "auto", batch_size: int | None = None
+) -> Detector[Any]:
+    """Return the fitted detector, with its model, that `detector.save(path)` wrote.
+
+    Raises:
+        ArtifactError: damaged, no detector, or made by a plugin that is not installed.
+    """
+    header, tensors = read_artifact(path, "detector")
+    name = header.get("detector", "")
+    if name not in registry().detectors:
+        raise ArtifactError(
+            f"{path} holds a detector {name!r} of {header.get('origin')}, which is not installed."
+        )
+    try:
+        weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+        model = rebuild_model(header["model"], weights, device, str(path)) if header["model"] else None
+        detector = create_detector(name, model, device=device, batch_size=batch_size, **header["options"])
+        detector.image_shape = tuple(header["image_shape"])
+    except (KeyError, TypeError) as error:
+        raise ArtifactError(f"{path}: its header is damaged ({error}); fit and save again.") from error
+    detector.state = {
+        k.removeprefix("state."): v.to(detector.device) for k, v in tensors.items() if k.startswith("state.")
+    }
+    detector._fitted = True
+    return detector

@@ -1,0 +1,217 @@
+"""Per-image gradients of log p(x), one layer at a time, kept factored; one backward pass for a whole batch.
+
+A layer is a linear map of what reaches each position, so the gradient of its weight for one image is a sum over
+positions of an outer product. Every layer is brought to that one form, (N, S, I) and (N, S, O), and mathematics is
+done once:
+
+| layer | positions S | inputs I | outputs O |
+| --- | --- | --- | --- |
+| Linear | all axes between the first and the last | in_features (+1) | out_features |
+| Conv2d | output pixels | patch, in_channels·k·k (+1) | out_channels |
+| ConvTranspose2d | output pixels | patch of the zero-stuffed input (+1) | out_channels |
+| any other parameter | columns of the parameter | columns | rows |
+
+(+1): the bias is one more input that is 1. With G groups, each group is S further positions that reach its own
+outputs only.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+from torch.nn import functional as F
+
+from oodkit.errors import PluginError
+from oodkit.model import GenerativeModel
+
+__all__ = ["LayerGradient", "layer_gradients"]
+
+
+@dataclass(frozen=True)
+class LayerGradient:
+    """Gradients of one layer, one per image: the dense gradient of image n is Σ_s outputs[n, s] ⊗ inputs[n, s].
+
+    Attributes:
+        inputs: (N, S, I), what enters the layer at each position; a last entry of 1 where there is a bias.
+        outputs: (N, S, O), ∂ log p(x) / ∂ (what leaves the layer) there.
+    """
+
+    inputs: Tensor
+    outputs: Tensor
+
+    def dense(self) -> Tensor:
+        """Return the gradients themselves, (N, O, I)."""
+        return self.outputs.transpose(1, 2) @ self.inputs
+
+
+def layer_gradients(
+    model: GenerativeModel, images: Tensor, layers: Sequence[str] | None = None
+) -> dict[str, LayerGradient]:
+    """Return ∇ log p(x) of each image for each layer, from one forward and one backward pass over the batch.
+
+    The model is in evaluation mode meanwhile (batch statistics would couple the images), and no gradient of any
+    weight is computed: those of the layers' outputs suffice. Both are undone afterwards, on errors too.
+
+    Args:
+        model: its `log_prob` is differentiated.
+        images: uint8, (N, C, H, W), on the model's device.
+        layers: names of modules or of parameters; by default `model.curvature_layers()`.
+
+    Raises:
+        PluginError: a name that the model does not have, or a layer that log p does not pass through, or one whose
+            first axis is not the images.
+    """
+    names = list(layers) if layers is not None else model.curvature_layers()
+    modules, parameters = dict(model.named_modules()), dict(model.named_parameters())
+    if unknown := [
+        n for n in names if n not in parameters and not isinstance(modules.get(n), tuple(_FACTORS))
+    ]:
+        raise PluginError(
+            f"the model has no Linear, Conv2d, ConvTranspose2d or parameter called {', '.join(unknown)}."
+        )
+    hooked = {n: modules[n] for n in names if n not in parameters}
+    with _frozen(model):
+        gradients = _by_hooks(model, images, hooked) if hooked else {}
+        gradients |= _by_vmap(model, images, {n: parameters[n] for n in names if n in parameters})
+    return {n: gradients[n] for n in names}
+
+
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    modes = {m: m.training for m in model.modules()}
+    wanted = {p: p.requires_grad for p in model.parameters()}
+    try:
+        model.eval().requires_grad_(False)
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for parameter, requires_grad in wanted.items():
+            parameter.requires_grad_(requires_grad)
+
+
+def _by_hooks(
+    model: GenerativeModel, images: Tensor, layers: dict[str, nn.Module]
+) -> dict[str, LayerGradient]:
+    taps: list[
+        tuple[str, Tensor, Tensor]
+    ] = []  # (layer, its input, its output), in the order of the forward pass
+
+    def tap(name: str, layer_input: Tensor, output: Tensor) -> Tensor:
+        if layer_input.shape[0] != len(images):
+            raise PluginError(
+                f"layer {name!r} sees {layer_input.shape[0]} rows for {len(images)} images: its first axis is not the "
+                "images, so gradients per image cannot be told apart."
+            )
+        if not output.requires_grad:  # no tracked layer came before it: the graph starts here
+            output = output.detach().requires_grad_()
+        taps.append((name, layer_input.detach(), output))
+        return output.clone()  # what follows may work in place (ReLU), and must not change the tap
+
+    handles = [
+        layer.register_forward_hook(lambda _, inputs, output, name=name: tap(name, inputs[0], output))
+        for name, layer in layers.items()
+    ]
+    try:
+        with torch.enable_grad():
+            log_prob = model.log_prob(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if missed := layers.keys() - {name for name, _, _ in taps}:
+        raise PluginError(f"log p(x) does not pass through the layers {', '.join(sorted(missed))}.")
+    deltas = torch.autograd.grad(log_prob.sum(), [output for _, _, output in taps], materialize_grads=True)
+    factors: dict[str, list[LayerGradient]] = {name: [] for name in layers}
+    for (name, layer_input, _), delta in zip(taps, deltas, strict=True):
+        factors[name].append(_factor(layers[name], layer_input, delta))
+    return {name: _joined(parts) for name, parts in factors.items()}
+
+
+def _joined(parts: list[LayerGradient]) -> LayerGradient:
+    """Return the gradient of a layer that is used more than once: its uses are further positions."""
+    if len(parts) == 1:
+        return parts[0]
+    return LayerGradient(torch.cat([p.inputs for p in parts], 1), torch.cat([p.outputs for p in parts], 1))
+
+
+def _by_vmap(
+    model: GenerativeModel, images: Tensor, parameters: dict[str, nn.Parameter]
+) -> dict[str, LayerGradient]:
+    def log_prob(values: dict[str, Tensor], image: Tensor) -> Tensor:
+        result: Tensor = functional_call(model, values, (image.unsqueeze(0),))
+        return result.squeeze(0)
+
+    if not parameters:
+        return {}
+    values = {name: p.detach() for name, p in parameters.items()}
+    dense = vmap(grad(log_prob), in_dims=(None, 0))(values, images)
+    return {name: _columns(g) for name, g in dense.items()}
+
+
+def _columns(dense: Tensor) -> LayerGradient:
+    """Return a dense gradient (N, *shape) in factored form: each column is a position whose input is a unit vector."""
+    g = dense.reshape(len(dense), dense.shape[1] if dense.ndim > 1 else 1, -1)  # (N, O, I)
+    unit = torch.eye(g.shape[2], dtype=g.dtype, device=g.device)
+    return LayerGradient(unit.expand(len(g), -1, -1), g.transpose(1, 2))
+
+
+def _factor(layer: nn.Module, x: Tensor, delta: Tensor) -> LayerGradient:
+    for kind, factor in _FACTORS.items():
+        if isinstance(layer, kind):
+            return factor(layer, x, delta)
+    raise AssertionError(layer)  # layer_gradients let none other through
+
+
+def _with_ones(inputs: Tensor, bias: Tensor | None) -> Tensor:
+    return inputs if bias is None else F.pad(inputs, (0, 1), value=1.0)
+
+
+def _linear(layer: nn.Linear, x: Tensor, delta: Tensor) -> LayerGradient:
+    n = len(x)
+    return LayerGradient(
+        _with_ones(x.reshape(n, -1, x.shape[-1]), layer.bias), delta.reshape(n, -1, delta.shape[-1])
+    )
+
+
+def _conv(layer: nn.Conv2d, x: Tensor, delta: Tensor) -> LayerGradient:
+    # the padding that the layer itself uses, whether given as numbers, "same", or with another mode than zeros
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    x = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
+    patches = F.unfold(x, layer.kernel_size, dilation=layer.dilation, stride=layer.stride)  # (N, C·k·k, S)
+    return _grouped(patches, delta.flatten(2), layer.groups, layer.bias)
+
+
+def _conv_transpose(layer: nn.ConvTranspose2d, x: Tensor, delta: Tensor) -> LayerGradient:
+    """A transposed convolution is a plain one of the input with zeros stuffed between its pixels, kernel mirrored."""
+    stride, dilation, kernel = layer.stride, layer.dilation, layer.kernel_size
+    n, c, h, w = x.shape
+    stuffed = x.new_zeros(n, c, (h - 1) * stride[0] + 1, (w - 1) * stride[1] + 1)
+    stuffed[:, :, :: stride[0], :: stride[1]] = x
+    before = [dilation[i] * (kernel[i] - 1) - int(layer.padding[i]) for i in (0, 1)]
+    # What follows is told from the output's size, which `output_padding` and `output_size` decide.
+    after = [
+        delta.shape[2 + i] + dilation[i] * (kernel[i] - 1) - before[i] - stuffed.shape[2 + i] for i in (0, 1)
+    ]
+    stuffed = F.pad(stuffed, (before[1], after[1], before[0], after[0]))
+    patches = F.unfold(stuffed, kernel, dilation=dilation)
+    return _grouped(patches, delta.flatten(2), layer.groups, layer.bias)
+
+
+def _grouped(patches: Tensor, delta: Tensor, groups: int, bias: Tensor | None) -> LayerGradient:
+    """Return the layer gradient of patches (N, I·G, S) and output gradients (N, O, S)."""
+    n, o, s = delta.shape
+    if groups == 1:
+        return LayerGradient(_with_ones(patches.transpose(1, 2), bias), delta.transpose(1, 2))
+    inputs = patches.reshape(n, groups, -1, s).transpose(2, 3).reshape(n, groups * s, -1)
+    outputs = delta.new_zeros(n, groups, s, o)
+    width = o // groups
+    for g in range(groups):  # each group's positions reach its own outputs only
+        own = slice(g * width, (g + 1) * width)
+        outputs[:, g, :, own] = delta[:, own].transpose(1, 2)
+    return LayerGradient(_with_ones(inputs, bias), outputs.reshape(n, groups * s, o))
+
+
+_FACTORS = {nn.Linear: _linear, nn.Conv2d: _conv, nn.ConvTranspose2d: _conv_transpose}

@@ -1,0 +1,253 @@
+"""`GenerativeModel`: a density over images, with what detectors ask of it.
+
+A model takes uint8 images and scales, dequantises and resizes by itself, so that no two components can disagree about
+the range of the data.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from oodkit.artifact import read_artifact, write_artifact
+from oodkit.device import resolve_device
+from oodkit.errors import ArtifactError, PluginError, TrainingError
+from oodkit.images import Shape
+from oodkit.options import ModelOptions
+from oodkit.registry import load_target, model_options, registry
+
+__all__ = ["GenerativeModel", "LatentVariableModel", "create_model", "load_model"]
+
+
+class GenerativeModel(nn.Module, ABC):
+    """A density over images of one shape. Made by `create_model`, `train_model` or `load_model`.
+
+    A plugin's model is built as `Model(image_shape, options)` and writes `log_prob`.
+
+    Attributes:
+        image_shape: (C, H, W) of the images that it takes.
+        options: architecture and training recipe.
+        name: the registered name, or "" for a model that no plugin registers.
+        training_record: how it was trained: data, hash, seed, epochs, loss; empty when untrained.
+    """
+
+    def __init__(self, image_shape: Shape, options: ModelOptions) -> None:
+        super().__init__()
+        self.image_shape = image_shape
+        self.options = options
+        self.name = ""
+        self.training_record: dict[str, Any] = {}  # Any: what JSON can hold
+
+    @abstractmethod
+    def log_prob(self, images: Tensor) -> Tensor:
+        """Return log p(x) in nats, (N,), of uint8 (N, C, H, W): deterministic, differentiable in the parameters.
+
+        Where log p is out of reach, the bound that stands for it (a VAE: the ELBO at the mean of q(z|x)).
+        """
+
+    def log_likelihood(self, images: Tensor, *, samples: int = 20, seed: int = 0) -> Tensor:
+        """Return the best estimate of log p(x) in nats, (N,); `samples` and `seed` matter only where it is sampled."""
+        del samples, seed
+        return self.log_prob(images)
+
+    def loss(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the training loss, nats per image, a scalar; noise comes from `generator`."""
+        del generator
+        return -self.log_prob(images).mean()
+
+    def curvature_layers(self) -> list[str]:
+        """Return the names of the layers (or bare parameters) whose gradients ROSE takes by default."""
+        return [
+            n for n, m in self.named_modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
+        ]
+
+    def statistics(self, images: Tensor) -> dict[str, Tensor]:
+        """Return named numbers per image, (N,) each: what a density of statistics may look at."""
+        return {"log_prob": self.log_prob(images)}
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return `log_prob(images)`: what `torch.func.functional_call` calls."""
+        return self.log_prob(images)
+
+    @property
+    def device(self) -> torch.device:
+        """Return where the parameters are."""
+        return next(self.parameters()).device
+
+    @property
+    def dimensions(self) -> int:
+        """Return the number of sub-pixels, C·H·W."""
+        return math.prod(self.image_shape)
+
+    def bits_per_dimension(self, nats: float) -> float:
+        """Return `nats` per image in bits per sub-pixel."""
+        return nats / (self.dimensions * math.log(2))
+
+    def fresh(self, seed: int = 0, **changes: Any) -> Self:  # Any: an option's value
+        """Return an untrained twin on the same device, with new weights from `seed`; `changes` are options."""
+        options = type(self.options).parse(self.name, {**self.options.model_dump(), **changes})
+        twin = _build(type(self), self.image_shape, options, seed).to(self.device)
+        twin.name = self.name
+        return twin
+
+    def check_weights(self) -> None:
+        """Refuse weights that are not finite.
+
+        Raises:
+            TrainingError: names the first tensor that holds NaN or infinity.
+        """
+        for name, tensor in self.state_dict().items():
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise TrainingError(f"the model's {name} holds NaN or infinity; train or load it again.")
+
+    def describe(self) -> dict[str, Any]:  # Any: what JSON can hold
+        """Return what, beside the weights, makes this model again: the header of its artifact."""
+        origin = registry().models.get(self.name)
+        return {
+            "model": self.name,
+            "origin": origin.origin if origin else "",
+            "image_shape": list(self.image_shape),
+            "options": self.options.model_dump(),
+            "training": self.training_record,
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write weights and options to one safetensors file, atomically; `load_model` reads it.
+
+        Raises:
+            PluginError: a model that no plugin registers: nobody could load it.
+        """
+        if not self.name:
+            raise PluginError(
+                f"{type(self).__name__} is not registered by a plugin; save its state_dict() instead."
+            )
+        write_artifact(path, "model", self.describe(), self.state_dict())
+
+
+class LatentVariableModel(GenerativeModel):
+    """p(x) = ∫ p(x|z) N(z; 0, I) dz with a Gaussian q(z|x). A plugin writes `encode` and `log_prob_given`."""
+
+    @abstractmethod
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance of q(z|x), (N, Z) each."""
+
+    @abstractmethod
+    def log_prob_given(self, images: Tensor, z: Tensor) -> Tensor:
+        """Return log p(x|z) in nats, (N,), of images (N, C, H, W) at z (N, Z)."""
+
+    def log_prob(self, images: Tensor) -> Tensor:
+        """Return the ELBO at z = mean of q(z|x), in nats, (N,): without sampling, as the authors' code takes it."""
+        mean, log_variance = self.encode(images)
+        return self.log_prob_given(images, mean) - kl_divergence(mean, log_variance)
+
+    def log_likelihood(self, images: Tensor, *, samples: int = 20, seed: int = 0) -> Tensor:
+        """Return the importance-weighted estimate of log p(x) in nats, (N,).
+
+        log mean_k p(x|z_k) p(z_k) / q(z_k|x), the maximum of the log-sum taken per image. The noise is one tensor
+        drawn from `seed` and used for every image alike: an estimate does not depend on an image's neighbours.
+
+        Source: Burda et al. 2016, arXiv:1509.00519, eq. (8).
+        """
+        mean, log_variance = self.encode(images)
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randn(samples, 1, mean.shape[1], generator=generator, dtype=torch.float64).to(mean)
+        return importance_weighted(self, images, mean, log_variance, noise)
+
+    def loss(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Return −ELBO with one sample of z, nats per image, a scalar."""
+        mean, log_variance = self.encode(images)
+        noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype).to(mean.device)
+        z = mean + (0.5 * log_variance).exp() * noise
+        return (kl_divergence(mean, log_variance) - self.log_prob_given(images, z)).mean()
+
+
+def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Return KL(N(mean, exp(log_variance)) ‖ N(0, I)) in nats, (N,), of (N, Z) each."""
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
+
+
+def importance_weighted(
+    model: LatentVariableModel, images: Tensor, mean: Tensor, log_variance: Tensor, noise: Tensor
+) -> Tensor:
+    """Return log mean_k p(x|z_k) p(z_k) / q(z_k|x) in nats, (N,), at z_k = mean + σ·noise_k; noise is (K, 1 or N, Z)."""
+    weights = []
+    for (
+        eps
+    ) in noise:  # one sample at a time: the decoder's output, 256 logits a sub-pixel, is the widest tensor
+        z = mean + (0.5 * log_variance).exp() * eps
+        # log p(z) − log q(z|x); the two (2π)^(Z/2) cancel
+        log_ratio = 0.5 * (eps.square() + log_variance - z.square()).sum(1)
+        weights.append(model.log_prob_given(images, z) + log_ratio)
+    return torch.stack(weights).logsumexp(0) - math.log(len(noise))
+
+
+def create_model(
+    name: str, image_shape: Shape, *, seed: int = 0, device: str | torch.device = "auto", **options: Any
+) -> GenerativeModel:  # Any: an option's value
+    """Return an untrained model.
+
+    Args:
+        name: a registered model; `oodkit list` shows them.
+        image_shape: (C, H, W) of the images that it is to take.
+        seed: of its weights. The global random state is left as it was.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        **options: the model's options; `oodkit show NAME` lists them.
+
+    Raises:
+        UnknownNameError: no package registers `name`.
+        OptionError: an unknown option, or a value that is not allowed.
+        DeviceError: a device that is not there.
+    """  # noqa: DOC502  # raised by what it calls
+    entry = registry().model(name)
+    parsed = model_options(entry).parse(name, options)
+    model = _build(load_target(entry.spec.target, name), tuple(image_shape), parsed, seed)
+    model.name = name
+    return model.to(resolve_device(device))
+
+
+def load_model(path: str | Path, device: str | torch.device = "auto") -> GenerativeModel:
+    """Return the model that `model.save(path)` wrote.
+
+    Raises:
+        ArtifactError: damaged, no model, or made by a plugin that is not installed.
+        TrainingError: its weights hold NaN.
+    """  # noqa: DOC502  # raised by what it calls
+    header, tensors = read_artifact(path, "model")
+    return rebuild_model(header, tensors, device, str(path))
+
+
+def rebuild_model(
+    header: dict[str, Any], tensors: dict[str, Tensor], device: str | torch.device, source: str
+) -> GenerativeModel:
+    """Return the model of an artifact's header and weights.
+
+    Raises:
+        ArtifactError: the weights do not fit the model that the header describes, or its plugin is missing.
+    """
+    name = header.get("model", "")
+    if name not in registry().models:
+        raise ArtifactError(
+            f"{source} holds a model {name!r} of {header.get('origin') or 'an unknown package'}; install it."
+        )
+    try:
+        model = create_model(name, tuple(header["image_shape"]), device=device, **header["options"])
+        model.load_state_dict(tensors)
+        model.training_record = header["training"]
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ArtifactError(
+            f"{source}: the weights do not fit the model {name!r} ({error}); make it again."
+        ) from error
+    model.check_weights()
+    return model.eval()
+
+
+def _build(
+    kind: type[Any], image_shape: Shape, options: ModelOptions, seed: int
+) -> Any:  # Any: kind's instance
+    # torch's layers draw their weights from the global generator: fork it, so that the caller's stays as it was.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return kind(image_shape, options)

@@ -1,0 +1,47 @@
+"""Progress bars on stderr, and only on a terminal: what a program or a pipe reads stays clean."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+__all__ = ["progress_bar"]
+
+
+class Bar:
+    """One bar; `advance` moves it."""
+
+    def __init__(self, progress: Progress, text: str, total: int, done: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task(text, total=total, completed=done, note="")
+
+    def advance(self, steps: int = 1, note: str | None = None) -> None:
+        """Move on by `steps`; `note` stands behind the bar (a loss, say)."""
+        self._progress.advance(self._task, steps)
+        if note is not None:
+            self._progress.update(self._task, note=note)
+
+
+@contextmanager
+def progress_bar(text: str, total: int, done: int = 0) -> Iterator[Bar]:
+    """Show a bar with the time left while the block runs; nothing where stderr is no terminal."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield Bar(progress, text, total, done)
