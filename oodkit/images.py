@@ -1,6 +1,6 @@
 """`ImageSet`: images in the one form that crosses every interface, uint8 `(N, C, H, W)`, 0..255.
 
-`load_images` turns whatever a user has (a registered name, a path, an array, a tensor, a torch data set) into one.
+`load_images` turns whatever a user has (a name, a path, an array, a tensor, a torch data set) into one.
 """
 
 import hashlib
@@ -28,7 +28,8 @@ class ImageSet:
         images: uint8, (N, C, H, W), on the CPU.
         labels: int64, (N,), where known. No detector needs them.
         source: the file or the package that the images were read from.
-        steps: how they were prepared, in order ("bilinear 28x28 -> 32x32", "grey by PIL L"): the resize chain.
+        steps: how they were prepared, in order ("grey (PIL L)", "bilinear 28x28 -> 32x32"): the resize chain.
+        skipped: one sentence for each picture file that could not be read.
 
     Raises:
         ImageError: wrong dtype or shape, or no image at all.
@@ -40,6 +41,7 @@ class ImageSet:
     labels: Tensor | None = field(default=None, repr=False)
     source: str = ""
     steps: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_images(self.images, self.name)
@@ -49,13 +51,13 @@ class ImageSet:
 
     @property
     def image_shape(self) -> Shape:
-        """Return (channels, height, width)."""
+        """Channels, height, width."""
         c, h, w = self.images.shape[1:]
         return c, h, w
 
     @cached_property
     def hash(self) -> str:
-        """Return the SHA-256 of shape and pixels: equal for equal images, wherever they came from."""
+        """SHA-256 of shape and pixels: equal for equal images, wherever they came from."""
         digest = hashlib.sha256(str(tuple(self.images.shape)).encode())
         for batch in self.batches(4096):
             digest.update(batch.contiguous().numpy().tobytes())
@@ -63,7 +65,7 @@ class ImageSet:
 
     def batches(self, size: int) -> Iterator[Tensor]:
         """Yield uint8 (n, C, H, W) with n = `size` but for the last; in order."""
-        yield from self.images.split(size)
+        yield from torch.split(self.images, size)
 
     def select(self, indices: Tensor) -> "ImageSet":
         """Return the images at `indices`, int64 (M,), in that order."""
@@ -71,19 +73,17 @@ class ImageSet:
         return replace(self, images=self.images[indices], labels=labels)
 
     def sample(self, count: int, seed: int = 0) -> "ImageSet":
-        """Return `count` images drawn without replacement, or all of them where there are no more; kept in order."""
-        if count >= len(self):
-            return self
-        generator = torch.Generator().manual_seed(seed)
-        return self.select(torch.randperm(len(self), generator=generator)[:count].sort().values)
+        """Return `count` images drawn without replacement, kept in order; all where there are no more."""
+        return self if count >= len(self) else self.select(draw_indices(len(self), count, seed))
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetRequest:
     """What a data set's function is asked for (`DatasetSpec.target`).
 
-    The function returns the images as they are, at most converted to uint8 (N, C, H, W): the core brings them to
-    `image_shape` and draws `count` of them. Generated sets make `count` images of `image_shape` from `seed`.
+    The function returns the images as they are, at most converted to uint8 (N, C, H, W): the core brings them
+    to `image_shape` and draws `count` of them. Where decoding is dear, it may do both by itself (with
+    `oodkit.load_images`). Generated sets make `count` images of `image_shape` from `seed`.
     """
 
     split: str = "test"
@@ -94,6 +94,16 @@ class DatasetRequest:
     reference: ImageSet | None = None  # the in-distribution test images, for sets with `derived=True`
 
 
+def draw_indices(total: int, count: int | None, seed: int) -> Tensor:
+    """Return `count` of `total` indices without replacement, int64, ascending; all where there are no more.
+
+    The one draw for every source: a folder, sampled before it is decoded, gives what its images would give.
+    """
+    if count is None or count >= total:
+        return torch.arange(total)
+    return torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:count].sort().values
+
+
 def check_images(images: Tensor, name: str = "images", shape: Shape | None = None) -> None:
     """Refuse what is not a batch of images.
 
@@ -101,7 +111,9 @@ def check_images(images: Tensor, name: str = "images", shape: Shape | None = Non
         ImageError: not a tensor, not uint8, not (N, C, H, W), none at all, or not of `shape`.
     """
     if not isinstance(images, Tensor):
-        raise ImageError(f"{name}: expected a tensor or an ImageSet, not {type(images).__name__}; see oodkit.load_images.")
+        raise ImageError(
+            f"{name}: expected a tensor or an ImageSet, not {type(images).__name__}; see oodkit.load_images."
+        )
     if images.dtype != torch.uint8:
         raise ImageError(
             f"{name}: images are {images.dtype}; oodkit takes torch.uint8, 0..255. "
@@ -113,6 +125,7 @@ def check_images(images: Tensor, name: str = "images", shape: Shape | None = Non
         raise ImageError(f"{name}: there are no images (shape {tuple(images.shape)}).")
     if shape is not None and tuple(images.shape[1:]) != shape:
         raise ImageError(
-            f"{name}: images are {'x'.join(map(str, images.shape[1:]))}, the model takes {'x'.join(map(str, shape))}; "
+            f"{name}: images are {'x'.join(map(str, images.shape[1:]))}, "
+            f"the model takes {'x'.join(map(str, shape))}; "
             "convert them with oodkit.load_images(…, image_shape=model.image_shape)."
         )

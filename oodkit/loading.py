@@ -1,0 +1,298 @@
+"""`load_images`: an `ImageSet` from whatever the user has.
+
+A registered name, a path (`.npz`, `.npy`, `.zip`, a folder, one picture), an array, a tensor, an `ImageSet`,
+a torch `Dataset` or `DataLoader`. What is drawn by `limit` is drawn before it is decoded or resized.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeAlias
+from zipfile import ZipFile
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from oodkit.errors import DataNotFoundError, ImageError, OptionError, PluginError, UnknownNameError
+from oodkit.images import DatasetRequest, ImageSet, Shape, draw_indices
+from oodkit.pictures import MAX_SET_BYTES, Prepared, Refused, load_pictures, prepare, quiet_pillow, stack
+from oodkit.registry import load_target, registry
+
+__all__ = ["Source", "load_images"]
+
+AnyArray: TypeAlias = NDArray[Any]  # Any: what the user passes, before its dtype is checked
+AnyDataset: TypeAlias = Dataset[Any] | DataLoader[Any]  # Any: torch does not say what an item is
+Source: TypeAlias = str | Path | Sequence[str | Path] | AnyArray | Tensor | ImageSet | AnyDataset
+
+MODEL_SIDE = 32  # named sets come as 32x32: what the paper and all of our models use
+
+
+def load_images(
+    source: Source,
+    split: str = "test",
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    image_shape: Shape | None = None,
+    crop: bool = True,
+    download: bool = False,
+    reference: ImageSet | None = None,
+) -> ImageSet:
+    """Return the images of `source`: uint8 (N, C, H, W), with every step of their preparation in `steps`.
+
+    Files that cannot be read are left out and listed in `skipped`, one sentence each.
+
+    Args:
+        source: a registered name; a path to `.npz`, `.npy`, a `.zip` or folder of pictures, or one picture; a
+            list of paths of pictures; a uint8 array (N, C, H, W), (N, H, W, 3) or (N, H, W); a tensor
+            (N, C, H, W); an `ImageSet`; a torch `Dataset` or `DataLoader` of images or of (image, label).
+        split: "train" or "test"; for what has no splits, only a label.
+        limit: at most so many images, drawn without replacement by `seed`, kept in order.
+        seed: of that draw, and of sets that are generated.
+        image_shape: (C, H, W) to bring the images to. Without it, named sets have their own channels and
+            32x32, everything else comes as it is.
+        crop: whether a picture of other proportions is cropped at its centre; else it is squashed.
+        download: whether a named set that is not on this machine may be fetched.
+        reference: the in-distribution test images, for sets that are made from them.
+
+    Raises:
+        DataNotFoundError: nothing is there; the text says where it was looked for and how to get it.
+        ImageError: the images are of a wrong kind, damaged, or of several sizes without `image_shape`.
+        OptionError: `limit` or `image_shape` makes no sense.
+        UnknownNameError: `source` is neither a name nor a path.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by the functions below
+    if limit is not None and limit < 1:
+        raise OptionError(f"limit is {limit}; it must be at least 1, or None for all images.")
+    if image_shape is not None and (len(image_shape) != 3 or min(image_shape) < 1):
+        raise OptionError(
+            f"image_shape is {image_shape}; it must be (channels, height, width), each at least 1."
+        )
+    if isinstance(source, str) and source in registry().datasets:
+        request = DatasetRequest(
+            split=split,
+            image_shape=image_shape,
+            count=limit,
+            seed=seed,
+            download=download,
+            reference=reference,
+        )
+        return _named(source, request, crop)
+    if isinstance(source, (str, Path)):
+        source = _existing(source)
+        if source.suffix.lower() not in (".npz", ".npy") or source.is_dir():
+            return load_pictures(source, split, limit=limit, seed=seed, image_shape=image_shape, crop=crop)
+        images = _from_array_file(source, split)
+    elif isinstance(source, (Dataset, DataLoader)):
+        return _from_torch(source, split, limit, seed, image_shape, crop)
+    elif isinstance(source, ImageSet):
+        images = source
+    elif isinstance(source, Tensor):
+        images = ImageSet("tensor", split, source.detach().cpu(), source="a tensor")
+    elif isinstance(source, np.ndarray):
+        images = ImageSet("array", split, _from_array(source, "array"), source="an array")
+    elif isinstance(source, (list, tuple)) and source and all(isinstance(p, (str, Path)) for p in source):
+        paths = [_existing(p) for p in source]
+        return load_pictures(paths, split, limit=limit, seed=seed, image_shape=image_shape, crop=crop)
+    else:
+        raise ImageError(
+            f"images cannot be made from {type(source).__name__}; pass the name of a data set, a path, "
+            "a uint8 array or tensor, a torch Dataset or a DataLoader."
+        )
+    return _convert(images if limit is None else images.sample(limit, seed), image_shape, crop)
+
+
+# --- names and paths ----------------------------------------------------------------------------------------
+
+
+def _named(name: str, request: DatasetRequest, crop: bool) -> ImageSet:
+    spec = registry().dataset(name).spec
+    if request.split not in spec.splits:
+        raise OptionError(f"{name} has no split {request.split!r}; it has {', '.join(spec.splits)}.")
+    images = load_target(spec.target, name)(request)
+    if not isinstance(images, ImageSet):
+        raise PluginError(f"{name}: {spec.target!r} returned {type(images).__name__}, not an ImageSet.")
+    if request.count is not None:
+        images = images.sample(request.count, request.seed)
+    of_models = images.image_shape if spec.derived else (images.image_shape[0], MODEL_SIDE, MODEL_SIDE)
+    return _convert(replace(images, name=name, split=request.split), request.image_shape or of_models, crop)
+
+
+def _existing(source: str | Path) -> Path:
+    path = Path(source).expanduser()
+    if path.exists():
+        return path
+    if isinstance(source, str) and path.name == source and not path.suffix:
+        raise UnknownNameError.of("data set (or file)", source, registry().datasets)
+    raise DataNotFoundError(f"there is no file or folder {source}; check the path.")
+
+
+# --- arrays -------------------------------------------------------------------------------------------------
+
+
+def _from_array_file(path: Path, split: str) -> ImageSet:
+    labels = None
+    try:
+        if path.suffix.lower() == ".npz":
+            array, labels = _read_npz(path)
+        else:
+            array = np.load(path, allow_pickle=False)
+    except ImageError:
+        raise
+    except Exception as error:  # untrusted bytes: NumPy and zipfile raise nearly anything
+        raise ImageError(
+            f"{path}: not a {path.suffix} file of plain numbers, or damaged ({error})."
+        ) from error
+    images = _from_array(array, str(path))
+    if labels is not None and labels.shape != (len(images),):
+        raise ImageError(
+            f"{path}: {len(images)} images but labels of shape {labels.shape}; save one label per image."
+        )
+    if labels is None or labels.dtype.kind not in "iub":
+        return ImageSet(path.name, split, images, source=str(path))
+    return ImageSet(path.name, split, images, torch.from_numpy(labels.astype(np.int64)), str(path))
+
+
+def _read_npz(path: Path) -> tuple[AnyArray, AnyArray | None]:
+    with ZipFile(path) as archive:
+        size = max((member.file_size for member in archive.infolist()), default=0)
+    if size > MAX_SET_BYTES:
+        raise ImageError(f"{path}: an array of {size / 2**30:.0f} GiB is too large; save fewer images.")
+    with np.load(path, allow_pickle=False) as arrays:
+        others = [key for key in arrays.files if key != "labels"]
+        if "images" not in others and len(others) != 1:
+            held = ", ".join(arrays.files) or "nothing"
+            raise ImageError(f"{path}: which array are the images? It holds {held}; name one 'images'.")
+        images = arrays["images" if "images" in others else others[0]]
+        return images, arrays["labels"] if "labels" in arrays.files else None
+
+
+def _from_array(array: AnyArray, name: str) -> Tensor:
+    # Returns a copy: the user's array may change later, or be read-only.
+    if array.dtype != np.uint8:
+        how = (
+            "(images * 255).round().astype('uint8') makes them from floats in [0, 1]"
+            if array.dtype.kind == "f"
+            else "images.astype('uint8') makes them if the values are 0..255"
+        )
+        raise ImageError(f"{name}: images are {array.dtype}; oodkit takes uint8, 0..255. {how}.")
+    if array.ndim == 3:
+        array = array[:, None]
+    elif array.ndim == 4 and array.shape[1] not in (1, 3) and array.shape[3] in (1, 3):
+        array = np.moveaxis(array, 3, 1)
+    if array.ndim != 4 or array.shape[1] not in (1, 3):
+        raise ImageError(
+            f"{name}: an array of shape {array.shape} is not one of images; "
+            "oodkit takes (N, H, W), (N, H, W, 3) or (N, C, H, W) with C = 1 or 3."
+        )
+    return torch.tensor(np.ascontiguousarray(array))
+
+
+def _convert(images: ImageSet, image_shape: Shape | None, crop: bool) -> ImageSet:
+    if image_shape is None or images.image_shape == tuple(image_shape):
+        return images
+    channels = images.image_shape[0]
+    if channels not in (1, 3):
+        raise ImageError(
+            f"{images.name}: only grey (1) and colour (3) images can be converted, not {channels} channels."
+        )
+    rows = images.images.permute(0, 2, 3, 1).contiguous().numpy()  # (N, H, W, C)
+    rows = rows[..., 0] if channels == 1 else rows
+    prepared = (prepare(f"image {i}", Image.fromarray(row), image_shape, crop) for i, row in enumerate(rows))
+    made = stack(images.name, prepared, image_shape, len(rows))
+    return replace(images, images=made.images, steps=images.steps + made.steps)
+
+
+# --- torch data sets ----------------------------------------------------------------------------------------
+
+
+def _from_torch(
+    source: AnyDataset, split: str, limit: int | None, seed: int, image_shape: Shape | None, crop: bool
+) -> ImageSet:
+    name = type(source.dataset if isinstance(source, DataLoader) else source).__name__
+    if (
+        isinstance(source, DataLoader)
+        or isinstance(source, IterableDataset)
+        or not hasattr(source, "__len__")
+    ):
+        items, drawn = _loader_items(source) if isinstance(source, DataLoader) else iter(source), None
+        total = 1  # not known before the end
+    else:
+        drawn = draw_indices(len(source), limit, seed)
+        items, total = (source[i] for i in drawn.tolist()), len(drawn)
+    labels: list[int | None] = []
+
+    def prepared() -> Iterator[Prepared | Refused]:
+        for i, item in enumerate(items):
+            image, label = (
+                (item[0], item[1] if len(item) > 1 else None)
+                if isinstance(item, (tuple, list))
+                else (item, None)
+            )
+            labels.append(_as_int(label))
+            yield prepare(f"image {i}", _as_picture(image, f"{name}, image {i}"), image_shape, crop)
+
+    with quiet_pillow():
+        made = stack(name, prepared(), image_shape, total)
+    known = [labels[i] for i in made.kept.tolist()]
+    numbers = None if any(n is None for n in known) else torch.tensor(known, dtype=torch.int64)
+    images = ImageSet(name, split, made.images, numbers, f"a torch {name}", made.steps, made.skipped)
+    return images if limit is None or drawn is not None else images.sample(limit, seed)
+
+
+def _loader_items(loader: DataLoader[Any]) -> Iterator[Any]:  # Any: as above
+    """Yield image by image what the loader gives batch by batch."""
+    for batch in loader:
+        if isinstance(batch, (tuple, list)) and len(batch) > 1:
+            yield from zip(batch[0], batch[1], strict=True)
+        else:
+            yield from batch[0] if isinstance(batch, (tuple, list)) else batch
+
+
+def _as_int(label: object) -> int | None:
+    if isinstance(label, Tensor) and label.ndim == 0 and not label.is_floating_point():
+        return int(label)
+    return int(label) if isinstance(label, (int, np.integer)) else None
+
+
+def _as_picture(image: object, name: str) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return image
+    if isinstance(image, Tensor):
+        array = image.detach().cpu().numpy()
+        array = np.moveaxis(array, 0, 2) if array.ndim == 3 else array  # (C, H, W) -> (H, W, C)
+    elif isinstance(image, np.ndarray):
+        array = image
+    else:
+        raise ImageError(
+            f"{name} is {type(image).__name__}; a data set must give PIL pictures, tensors or arrays."
+        )
+    if array.dtype.kind == "f":
+        array = _exact_bytes(array, name)
+    if (
+        array.dtype != np.uint8
+        or array.ndim not in (2, 3)
+        or (array.ndim == 3 and array.shape[2] not in (1, 3))
+    ):
+        raise ImageError(
+            f"{name} is {array.dtype} of shape {tuple(image.shape)}; oodkit takes uint8 tensors (C, H, W) "
+            "and arrays (H, W, C), with 1 or 3 channels."
+        )
+    return Image.fromarray(
+        np.ascontiguousarray(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array)
+    )
+
+
+def _exact_bytes(array: AnyArray, name: str) -> AnyArray:
+    # The bytes that the floats came from: `ToTensor` divides by 255.
+    scaled = array.astype(np.float64) * 255
+    rounded = scaled.round()
+    if not (np.abs(scaled - rounded) < 1e-3).all() or rounded.min() < 0 or rounded.max() > 255:
+        raise ImageError(
+            f"{name} has floats that are not n/255; leave out Normalize and augmentation, "
+            "or give uint8: (images * 255).round().to(torch.uint8)."
+        )
+    return rounded.astype(np.uint8)

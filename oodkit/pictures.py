@@ -1,0 +1,395 @@
+"""From picture files, which nobody vouches for, to uint8 `(C, H, W)`: list, decode, prepare, stack.
+
+Colour is converted first and at full size, then the picture is resized, as in the code of Choi et al. 2021:
+PIL "L" for a grey model; PIL bilinear; where the proportions differ, the shorter side and then a centre crop.
+A grey picture for a colour model is repeated to three channels at the end, which gives the same as doing it
+first.
+"""
+
+import io
+import os
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import TypeAlias
+from zipfile import ZipFile, ZipInfo
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from oodkit.errors import DataNotFoundError, ImageError
+from oodkit.images import ImageSet, Shape, draw_indices
+
+__all__ = ["Prepared", "Refused", "Stack", "load_pictures", "prepare", "quiet_pillow", "stack"]
+
+Pixels: TypeAlias = NDArray[np.uint8]
+
+# Pillow knows more formats; those that run other programs (EPS) or that no data set uses are not worth it.
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000")
+SUFFIXES = frozenset(".png .jpg .jpeg .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .pnm .jp2".split())
+MAX_PIXELS = 80_000_000  # of one picture; below the size at which Pillow warns by itself
+MAX_FILE_BYTES = 200 * 2**20  # of one picture file, unpacked
+MAX_SET_BYTES = 16 * 2**30  # of all images together
+CHUNK = 2048  # pictures that are decoded before the next look at memory and at Ctrl-C
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What happens to a picture of one mode and size."""
+
+    grey: bool = False
+    size: tuple[int, int] | None = None  # (width, height), as PIL has it
+    box: tuple[int, int, int, int] | None = None
+    repeat: bool = False
+    steps: dict[str, str] = field(default_factory=dict, hash=False)  # verb -> detail, in order
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One picture that is ready: uint8 (C, H, W)."""
+
+    name: str
+    pixels: Pixels
+    plan: Plan
+    format: str = ""  # "PNG", "JPEG"; empty where there was no file
+
+
+@dataclass(frozen=True)
+class Refused:
+    """One picture that cannot be read, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Pictures of one shape: uint8 (N, C, H, W), the places that they had, and those that were left out."""
+
+    images: Tensor
+    kept: Tensor  # int64, (N,)
+    steps: tuple[str, ...]
+    skipped: tuple[str, ...]
+
+
+# --- one picture --------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=4096)
+def plan(mode: str, height: int, width: int, image_shape: Shape | None, crop: bool) -> Plan:
+    """Return how a picture of PIL `mode` and this size gets to `image_shape`; without one, to 8 bits only."""
+    steps = {}
+    if mode.startswith("I"):
+        steps["8 bits"] = "of 16"
+    elif mode not in ("1", "L", "RGB"):
+        steps["PIL RGB"] = f"of {mode}"
+    if image_shape is None:
+        return Plan(steps=steps)
+    channels, to_height, to_width = image_shape
+    is_grey = mode in ("1", "L", "LA") or mode.startswith("I")
+    if not is_grey and channels == 1:
+        steps["grey (PIL L)"] = ""
+    target = f"{to_height}x{to_width}"
+    size, box = (
+        _resize_and_crop(height, width, to_height, to_width) if crop else ((to_width, to_height), None)
+    )
+    if size != (width, height):
+        steps["bilinear"] = f"{height}x{width} -> {size[1]}x{size[0]}"
+    if box:
+        steps["centre crop"] = f"{size[1]}x{size[0]} -> {target}"
+    if is_grey and channels == 3:
+        steps["repeat"] = "1 -> 3 channels"
+    return Plan("grey (PIL L)" in steps, size if "bilinear" in steps else None, box, "repeat" in steps, steps)
+
+
+def _resize_and_crop(
+    height: int, width: int, to_height: int, to_width: int
+) -> tuple[tuple[int, int], tuple[int, int, int, int] | None]:
+    # PIL size and crop box, rounded as torchvision does it (`Resize(int)`, `CenterCrop`).
+    if width * to_height >= height * to_width:
+        size = (to_height * width // height, to_height)
+    else:
+        size = (to_width, to_width * height // width)
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ImageError(f"{height}x{width} is too elongated to be cropped to {to_height}x{to_width}")
+    if size == (to_width, to_height):
+        return size, None
+    left, top = round((size[0] - to_width) / 2), round((size[1] - to_height) / 2)
+    return size, (left, top, left + to_width, top + to_height)
+
+
+def prepare(name: str, picture: Image.Image, image_shape: Shape | None, crop: bool) -> Prepared | Refused:
+    """Return a PIL picture as uint8 (C, H, W) of `image_shape`, or why it cannot be."""
+    try:
+        if picture.width * picture.height > MAX_PIXELS:
+            return Refused(
+                name, f"{picture.width}x{picture.height} is more than {MAX_PIXELS // 10**6} megapixels"
+            )
+        how = plan(picture.mode, picture.height, picture.width, image_shape, crop)
+        return Prepared(name, _apply(how, picture), how, picture.format or "")
+    except Exception as error:  # untrusted bytes: Pillow's decoders raise nearly anything
+        return Refused(name, str(error) or type(error).__name__)
+
+
+def _apply(how: Plan, picture: Image.Image) -> Pixels:
+    picture = _eight_bits(picture)
+    if how.grey:
+        picture = picture.convert("L")
+    if how.size:
+        picture = picture.resize(how.size, Image.Resampling.BILINEAR)
+    if how.box:
+        picture = picture.crop(how.box)
+    pixels = np.asarray(picture)  # (H, W) or (H, W, 3)
+    pixels = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0)
+    return np.repeat(pixels, 3, axis=0) if how.repeat else pixels
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    # Mode L or RGB; PIL's own conversion would clip 16 bits instead of scaling them.
+    if picture.mode in ("L", "RGB"):
+        return picture
+    if picture.mode in ("1", "LA"):
+        return picture.convert("L")
+    if picture.mode == "F":
+        raise ImageError("its pixels are floats; save it with 8 bits")
+    if picture.mode.startswith("I"):
+        wide = np.asarray(picture).astype(np.int64)
+        if wide.min() < 0 or wide.max() > 65535:
+            raise ImageError("its pixels have 32 bits; save it with 8")
+        return Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+    return picture.convert("RGB")
+
+
+# --- many pictures ------------------------------------------------------------------------------------------
+
+
+def stack(name: str, prepared: Iterable[Prepared | Refused], image_shape: Shape | None, total: int) -> Stack:
+    """Return what could be read of `total` pictures as one batch; grey ones among colour ones are repeated.
+
+    Raises:
+        ImageError: not one can be read, they differ in size, together they are too large, or `image_shape` is
+            neither grey nor colour.
+    """
+    if image_shape is not None:
+        if image_shape[0] not in (1, 3):
+            raise ImageError(
+                f"{name}: pictures become grey (1 channel) or colour (3), not {image_shape[0]} channels; "
+                "change image_shape."
+            )
+        _check_memory(name, total, image_shape)
+    ready: list[Prepared] = []
+    kept: list[int] = []
+    refused: list[Refused] = []
+    for i, one in enumerate(prepared):
+        if isinstance(one, Refused):
+            refused.append(one)
+            continue
+        if not ready:
+            _check_memory(name, total, one.pixels.shape)
+        elif one.pixels.shape[1:] != ready[0].pixels.shape[1:]:
+            raise ImageError(
+                f"{name}: pictures differ in size ({_size_of(ready[0])}, {_size_of(one)}); "
+                "say which size you want with image_shape=(C, H, W)."
+            )
+        ready.append(one)
+        kept.append(i)
+    skipped = tuple(f"{r.name}: skipped, {r.reason}." for r in refused)
+    if not ready:
+        first = f"the first is {refused[0].name}: {refused[0].reason}" if refused else "there are none"
+        raise ImageError(f"{name}: no picture can be read; {first}.")
+    channels = max(one.pixels.shape[0] for one in ready)
+    images = np.empty((len(ready), channels, *ready[0].pixels.shape[1:]), dtype=np.uint8)
+    for row, one in zip(images, ready, strict=True):
+        row[...] = one.pixels  # one grey channel broadcasts to three
+    return Stack(torch.from_numpy(images), torch.tensor(kept), _steps(ready, channels), skipped)
+
+
+def _size_of(one: Prepared) -> str:
+    return f"{one.name} is {one.pixels.shape[1]}x{one.pixels.shape[2]}"
+
+
+def _check_memory(name: str, total: int, shape: Sequence[int]) -> None:
+    needed = total * int(np.prod(shape, dtype=np.float64))
+    if needed > MAX_SET_BYTES:
+        raise ImageError(
+            f"{name}: {total} images of {'x'.join(map(str, shape))} would take {needed / 2**30:.0f} GiB; "
+            "ask for fewer with limit, or for smaller ones with image_shape."
+        )
+
+
+def _steps(ready: list[Prepared], channels: int) -> tuple[str, ...]:
+    """Return what was done, in order, in as many words for ten thousand pictures as for one."""
+    formats = sorted({one.format for one in ready} - {""})
+    steps = [f"decoded from {', '.join(formats)}"] if formats else []
+    plans = {id(one.plan): one.plan for one in ready}.values()  # equal ones are one object: `plan` is cached
+    for verb in ("8 bits", "PIL RGB", "grey (PIL L)", "bilinear", "centre crop", "repeat"):
+        details = {p.steps[verb] for p in plans if verb in p.steps}
+        if len(details) > 1:
+            target = {d.rpartition(" -> ")[2] for d in details}
+            details = {f"various sizes -> {target.pop() if len(target) == 1 else 'crop size'}"}
+            if verb == "PIL RGB":
+                details = {"of various modes"}
+        where = "" if all(verb in p.steps for p in plans) else " where needed"
+        steps += [f"{verb} {detail}".rstrip() + where for detail in details]
+    if any(one.pixels.shape[0] != channels for one in ready):
+        steps.append("repeat 1 -> 3 channels where needed")
+    return tuple(steps)
+
+
+# --- files --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PictureFiles:
+    """Picture files by name, sorted, each read when its turn comes."""
+
+    names: list[str]
+    read: Callable[[int], bytes]
+
+    def labels(self) -> Tensor | None:
+        """Return the number of each file's folder; None unless every file lies in one of several folders."""
+        folders = [str(PurePosixPath(name).parent) for name in self.names]
+        classes = {folder: i for i, folder in enumerate(sorted(set(folders)))}
+        return (
+            torch.tensor([classes[f] for f in folders]) if len(classes) > 1 and "." not in classes else None
+        )
+
+
+def load_pictures(
+    path: Path | Sequence[Path],
+    split: str,
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    image_shape: Shape | None = None,
+    crop: bool = True,
+) -> ImageSet:
+    """Return the pictures of a folder, a `.zip`, one file or a list of files; damaged ones are skipped.
+
+    A folder or `.zip` with `train` or `test` gives the one that `split` names; folders within are classes.
+
+    Raises:
+        ImageError: no picture at all, none that can be read, or several sizes and no `image_shape`.
+    """
+    name = path.name if isinstance(path, Path) else f"{len(path)} pictures"
+    source = (
+        str(path)
+        if isinstance(path, Path)
+        else ", ".join(map(str, path[:3])) + (", …" if len(path) > 3 else "")
+    )
+    with ExitStack() as opened:
+        files = _list_files(path, split, opened)
+        if not files.names:
+            raise ImageError(f"{source}: there are no pictures ({' '.join(sorted(SUFFIXES))}).")
+        chosen = draw_indices(len(files.names), limit, seed)
+        opened.enter_context(quiet_pillow())
+        prepared = _decode(files, chosen.tolist(), image_shape, crop)
+        made = stack(name, prepared, image_shape, len(chosen))
+    labels = files.labels()
+    if labels is not None:
+        labels = labels[chosen[made.kept]]
+    return ImageSet(name, split, made.images, labels, source, made.steps, made.skipped)
+
+
+def _decode(
+    files: PictureFiles, indices: list[int], image_shape: Shape | None, crop: bool
+) -> Iterator[Prepared | Refused]:
+    def one(index: int) -> Prepared | Refused:
+        name = files.names[index]
+        try:
+            content = files.read(index)
+            with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
+                return prepare(name, picture, image_shape, crop)
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            return Refused(name, f"it has more than {MAX_PIXELS // 10**6} megapixels")
+        except UnidentifiedImageError:
+            return Refused(name, "it is not a picture, or damaged")
+        except Exception as error:  # untrusted bytes: Pillow and zipfile raise nearly anything
+            return Refused(name, str(error) or type(error).__name__)
+
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(indices), CHUNK):
+            yield from pool.map(one, indices[start : start + CHUNK])
+
+
+@contextmanager
+def quiet_pillow() -> Generator[None]:
+    """Make Pillow's warning of a decompression bomb an error, and keep its other remarks from stderr."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\b")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def _list_files(path: Path | Sequence[Path], split: str, opened: ExitStack) -> PictureFiles:
+    if not isinstance(path, Path):
+        missing = next((p for p in path if not p.is_file()), None)
+        if missing is not None:
+            raise DataNotFoundError(f"there is no file {missing}; check the path.")
+        return PictureFiles([str(p) for p in path], lambda i: _read_file(path[i]))
+    if path.is_dir():
+        names = sorted(_walk(path))
+        return _of_split(PictureFiles(names, lambda i: _read_file(path / names[i])), split, path)
+    if path.suffix.lower() != ".zip":
+        return PictureFiles([path.name], lambda _: _read_file(path))
+    try:
+        archive = opened.enter_context(ZipFile(path))
+    except Exception as error:  # untrusted bytes: zipfile raises nearly anything
+        raise ImageError(f"{path}: not a .zip, or damaged ({error}); make or download it anew.") from error
+    members = sorted((m for m in archive.infolist() if _is_picture(m.filename)), key=lambda m: m.filename)
+    files = PictureFiles([m.filename for m in members], lambda i: _read_member(archive, members[i]))
+    return _of_split(files, split, path)
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    """Yield the names of all pictures below `folder`, with forward slashes; follows no link to a folder."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = Path(parent, name)
+            relative = path.relative_to(folder).as_posix()
+            if _is_picture(relative) and path.is_file():  # is_file: to open a pipe would wait for ever
+                yield relative
+
+
+def _is_picture(name: str) -> bool:
+    path = PurePosixPath(name)
+    hidden = any(part == "__MACOSX" or (part.startswith(".") and part.strip(".")) for part in path.parts)
+    return not hidden and not name.endswith("/") and path.suffix.lower() in SUFFIXES
+
+
+def _of_split(files: PictureFiles, split: str, source: Path) -> PictureFiles:
+    # Only `split`'s files where the first folders are train and test: to mix them would be a leak.
+    splits = {name.partition("/")[0] for name in files.names if "/" in name} & {"train", "test"}
+    if not splits:
+        return files
+    if split not in splits:
+        raise DataNotFoundError(
+            f"{source}: holds {splits.pop()} but no {split}; give the path of the folder you mean."
+        )
+    chosen = [i for i, name in enumerate(files.names) if name.startswith(f"{split}/")]
+    return PictureFiles([files.names[i].partition("/")[2] for i in chosen], lambda i: files.read(chosen[i]))
+
+
+def _read_file(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return _limited(file.read(MAX_FILE_BYTES + 1))
+
+
+def _read_member(archive: ZipFile, member: ZipInfo) -> bytes:
+    if member.file_size > MAX_FILE_BYTES:  # what the header says; what comes out is limited below
+        raise ImageError(f"it is larger than {MAX_FILE_BYTES // 2**20} MiB")
+    with archive.open(member) as file:
+        return _limited(file.read(MAX_FILE_BYTES + 1))
+
+
+def _limited(content: bytes) -> bytes:
+    if len(content) > MAX_FILE_BYTES:
+        raise ImageError(f"it is larger than {MAX_FILE_BYTES // 2**20} MiB")
+    return content
