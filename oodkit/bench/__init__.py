@@ -1,0 +1,1 @@
+"""The benchmark: detectors × OOD sets × seeds, with metrics, a run folder that resumes, and tables."""
