@@ -1,0 +1,30 @@
+"""SVHN's cropped digits, `train_32x32.mat` and `test_32x32.mat`."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.io import loadmat
+
+from oodkit import DatasetRequest, ImageError, ImageSet
+
+__all__ = ["read_mat"]
+
+
+def read_mat(path: Path, request: DatasetRequest) -> ImageSet:
+    """Return the images of X, (32, 32, 3, N), and the labels of y, where 10 stands for the digit 0.
+
+    Raises:
+        ImageError: the file is damaged, or is not SVHN's.
+    """
+    try:
+        held = loadmat(path, variable_names=["X", "y"])
+        images, labels = np.asarray(held["X"]), np.asarray(held["y"]).astype(np.int64).reshape(-1) % 10
+    except Exception as error:  # untrusted bytes: loadmat raises nearly anything
+        raise ImageError(f"{path}: not SVHN's file, or damaged ({error}); download it anew.") from error
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[2:] != (3, len(labels)):
+        raise ImageError(
+            f"{path}: X is {images.dtype} of shape {images.shape}, y has {len(labels)}: not SVHN's file."
+        )
+    rows = np.ascontiguousarray(images.transpose(3, 2, 0, 1))  # (N, 3, 32, 32)
+    return ImageSet("svhn", request.split, torch.from_numpy(rows), torch.from_numpy(labels), str(path))
