@@ -5,7 +5,7 @@ F is the empirical Fisher, E[s sᵀ] over training images (no samples of the mod
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from oodkit.errors import ImageError
 from oodkit.gradients import LayerGradient, layer_gradients
 from oodkit.images import ImageSet
 from oodkit.model import GenerativeModel
-from oodkit.options import CurvatureOptions
+from oodkit.options import CurvatureOptions, DampingOptions
 from oodkit.progress import progress_bar
 
 __all__ = ["CurvatureApproximation", "damped", "fit_curvature"]
@@ -27,14 +27,14 @@ class CurvatureApproximation(ABC):
 
     Attributes:
         passes: how often the images are looked at. 0: F needs no data.
-        options: damping, and what a subclass adds.
+        options: an instance of the spec's options class.
         state: the tensors that `end_pass` returned so far.
     """
 
     passes: ClassVar[int] = 1
 
     def __init__(self, options: CurvatureOptions) -> None:
-        self.options = options
+        self.options: Any = options  # Any: the spec says which class
         self.state: dict[str, Tensor] = {}
 
     @abstractmethod
@@ -50,7 +50,7 @@ class CurvatureApproximation(ABC):
         """Return S = sᵀ F⁻¹ s per image, (N,), of the gradient's dtype (eq. 5)."""
 
 
-def damped(eigenvalues: Tensor, options: CurvatureOptions) -> Tensor:
+def damped(eigenvalues: Tensor, options: DampingOptions) -> Tensor:
     """Return eigenvalues of F with both dampings added, at least the smallest positive float: ready to divide by."""
     added = options.damping + options.relative_damping * eigenvalues.mean()
     return (eigenvalues + added).clamp_min(torch.finfo(torch.float32).tiny)
@@ -89,4 +89,6 @@ def fit_curvature(
             for name, approximation in approximations.items():
                 if not all(t.isfinite().all() for t in totals[name].values()):
                     raise ImageError(f"gradients of layer {name!r} are not finite on the fitting images.")
-                approximation.state |= approximation.end_pass(totals[name], len(images), number)
+                learnt = approximation.end_pass(totals[name], len(images), number)
+                # Sums and eigenvectors are made in float64; scoring multiplies in the model's own precision.
+                approximation.state |= {key: value.to(model.dtype) for key, value in learnt.items()}

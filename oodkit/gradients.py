@@ -9,7 +9,7 @@ done once:
 | Linear | all axes between the first and the last | in_features (+1) | out_features |
 | Conv2d | output pixels | patch, in_channels·k·k (+1) | out_channels |
 | ConvTranspose2d | output pixels | patch of the zero-stuffed input (+1) | out_channels |
-| any other parameter | columns of the parameter | columns | rows |
+| any other parameter | its rows or columns | columns | rows |
 
 (+1): the bias is one more input that is 1. With G groups, each group is S further positions that reach its own
 outputs only.
@@ -42,9 +42,32 @@ class LayerGradient:
     inputs: Tensor
     outputs: Tensor
 
+    @classmethod
+    def from_dense(cls, dense: Tensor) -> "LayerGradient":
+        """Return gradients (N, O, I) in factored form: rows (or columns, if fewer) are positions, facing unit vectors."""
+        n, o, i = dense.shape
+        unit = torch.eye(min(o, i), dtype=dense.dtype, device=dense.device).expand(n, -1, -1)
+        return cls(dense, unit) if o <= i else cls(unit, dense.transpose(1, 2))
+
     def dense(self) -> Tensor:
         """Return the gradients themselves, (N, O, I)."""
         return self.outputs.transpose(1, 2) @ self.inputs
+
+    def sum_of_squares(self) -> Tensor:
+        """Return the sum over images of the squared gradients, (O, I)."""
+        if (
+            self.inputs.shape[1] == 1
+        ):  # one position: the square of an outer product is the product of the squares
+            return self.outputs[:, 0].square().T @ self.inputs[:, 0].square()
+        return (
+            self.dense().square_().sum(0)
+        )  # squared after the sum over positions: F is of images, not of pixels
+
+    def weighted_squares(self, weight: Tensor) -> Tensor:
+        """Return Σ_oi weight[o, i]·s[n, o, i]², (N,): a quadratic form with a diagonal matrix, (O, I)."""
+        if self.inputs.shape[1] == 1:
+            return (self.outputs[:, 0].square() @ weight * self.inputs[:, 0].square()).sum(1)
+        return self.dense().square_().flatten(1) @ weight.flatten()
 
 
 def layer_gradients(
@@ -117,13 +140,13 @@ def _by_hooks(
     ]
     try:
         with torch.enable_grad():
-            log_prob = model.log_prob(images)
+            log_prob = model.log_prob(images).sum()
     finally:
         for handle in handles:
             handle.remove()
     if missed := layers.keys() - {name for name, _, _ in taps}:
         raise PluginError(f"log p(x) does not pass through the layers {', '.join(sorted(missed))}.")
-    deltas = torch.autograd.grad(log_prob.sum(), [output for _, _, output in taps], materialize_grads=True)
+    deltas = torch.autograd.grad(log_prob, [output for _, _, output in taps], materialize_grads=True)
     factors: dict[str, list[LayerGradient]] = {name: [] for name in layers}
     for (name, layer_input, _), delta in zip(taps, deltas, strict=True):
         factors[name].append(_factor(layers[name], layer_input, delta))
@@ -148,14 +171,10 @@ def _by_vmap(
         return {}
     values = {name: p.detach() for name, p in parameters.items()}
     dense = vmap(grad(log_prob), in_dims=(None, 0))(values, images)
-    return {name: _columns(g) for name, g in dense.items()}
-
-
-def _columns(dense: Tensor) -> LayerGradient:
-    """Return a dense gradient (N, *shape) in factored form: each column is a position whose input is a unit vector."""
-    g = dense.reshape(len(dense), dense.shape[1] if dense.ndim > 1 else 1, -1)  # (N, O, I)
-    unit = torch.eye(g.shape[2], dtype=g.dtype, device=g.device)
-    return LayerGradient(unit.expand(len(g), -1, -1), g.transpose(1, 2))
+    return {
+        name: LayerGradient.from_dense(g.reshape(len(g), g.shape[1] if g.ndim > 2 else 1, -1))
+        for name, g in dense.items()
+    }
 
 
 def _factor(layer: nn.Module, x: Tensor, delta: Tensor) -> LayerGradient:

@@ -78,6 +78,11 @@ class GenerativeModel(nn.Module, ABC):
         return next(self.parameters()).device
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Return the floating-point type of the parameters."""
+        return next(self.parameters()).dtype
+
+    @property
     def dimensions(self) -> int:
         """Return the number of sub-pixels, C·H·W."""
         return math.prod(self.image_shape)

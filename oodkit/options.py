@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from oodkit.errors import OptionError
 
-__all__ = ["CurvatureOptions", "DetectorOptions", "ModelOptions", "Options"]
+__all__ = ["CurvatureOptions", "DampingOptions", "DetectorOptions", "ModelOptions", "Options"]
 
 
 class Options(BaseModel):
@@ -52,7 +52,11 @@ class DetectorOptions(Options):
 
 
 class CurvatureOptions(Options):
-    """What every curvature approximation has; a curvature adds its own fields in a subclass."""
+    """Options of a curvature approximation; empty, for one that has none."""
+
+
+class DampingOptions(CurvatureOptions):
+    """What a curvature that inverts F has; one with more to set adds its fields in a subclass."""
 
     damping: float = Field(
         1e-8, ge=0, allow_inf_nan=False, description="Added to every eigenvalue of F (the paper: 1e-8)."

@@ -65,7 +65,7 @@ class CurvatureSpec:
     name: str
     target: str  # a subclass of oodkit.CurvatureApproximation
     summary: str
-    options: str = "oodkit.options:CurvatureOptions"  # a subclass of CurvatureOptions
+    options: str = "oodkit.options:DampingOptions"  # a subclass of CurvatureOptions
     source: str = ""
 
 

@@ -1,0 +1,52 @@
+"""EKFAC: F ≈ (U_A ⊗ U_B) diag(Σ) (U_A ⊗ U_B)ᵀ.
+
+Source: Choi et al. 2021, arXiv:2106.07903, eqs. (7)–(9) and algorithm 1; George et al. 2018, arXiv:1806.03884.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from oodkit import CurvatureApproximation, LayerGradient, damped
+
+__all__ = ["Ekfac"]
+
+
+class Ekfac(CurvatureApproximation):
+    """U_A and U_B: eigenvectors of A = E[h hᵀ] and B = E[δ δᵀ]; Σ = E[(U_Bᵀ s U_A)²], s the whole image's gradient."""
+
+    passes: ClassVar[int] = 2
+
+    def sums(self, gradient: LayerGradient, number: int) -> dict[str, Tensor]:
+        """Return the sums of A and B, (I, I) and (O, O), in the first pass; of Σ, (O, I), in the second."""
+        if number == 1:
+            return {"squares": self._rotated(gradient).sum_of_squares()}
+        h, d = gradient.inputs.flatten(0, 1), gradient.outputs.flatten(0, 1)
+        return {"inputs": h.T @ h, "outputs": d.T @ d}
+
+    def end_pass(self, sums: Mapping[str, Tensor], count: int, number: int) -> dict[str, Tensor]:
+        """Return the bases after the first pass, the eigenvalues Σ after the second."""
+        if number == 1:
+            return {"eigenvalues": sums["squares"] / count}
+        # float64: in float32 the small eigenvalues of a 2049-wide input come out negative
+        return {
+            "basis_in": torch.linalg.eigh(sums["inputs"] / count).eigenvectors,
+            "basis_out": torch.linalg.eigh(sums["outputs"] / count).eigenvectors,
+        }
+
+    def quadratic_form(self, gradient: LayerGradient) -> Tensor:
+        """Return Σ_oi (U_Bᵀ s U_A)²_oi / (Σ_oi + damping), (N,): eq. (9)."""
+        return self._rotated(gradient).weighted_squares(1 / damped(self.state["eigenvalues"], self.options))
+
+    def _rotated(self, gradient: LayerGradient) -> LayerGradient:
+        """Return U_Bᵀ s U_A, by whichever order of products is cheaper."""
+        _, positions, i = gradient.inputs.shape
+        o = gradient.outputs.shape[2]
+        basis_in, basis_out = self.state["basis_in"], self.state["basis_out"]
+        if positions * (i * i + o * o) <= o * i * (
+            i + o
+        ):  # multiplications per image: factors first, or s first
+            return LayerGradient(gradient.inputs @ basis_in, gradient.outputs @ basis_out)
+        return LayerGradient.from_dense(basis_out.T @ gradient.dense() @ basis_in)

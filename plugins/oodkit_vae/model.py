@@ -1,0 +1,117 @@
+"""The convolutional VAE of Choi et al. 2021 (arXiv:2106.07903), for 32x32 images, grey or colour."""
+
+from torch import Tensor, nn
+import torch
+from torch.nn import functional as F
+
+from oodkit import ImageError, LatentVariableModel
+from oodkit_vae.options import VaeOptions
+
+__all__ = ["Vae"]
+
+SIDE = 32
+LEVELS = 256  # values of a sub-pixel
+
+
+class Vae(LatentVariableModel):
+    """q(z|x) Gaussian, p(x|z) a 256-way categorical for each sub-pixel, independent given z."""
+
+    options: VaeOptions
+
+    def __init__(self, image_shape: tuple[int, int, int], options: VaeOptions) -> None:
+        super().__init__(image_shape, options)
+        channels, height, width = image_shape
+        if (height, width) != (SIDE, SIDE):
+            raise ImageError(
+                f"vae takes {SIDE}x{SIDE} images, not {height}x{width}; convert them with "
+                f"oodkit.load_images(…, image_shape=({channels}, {SIDE}, {SIDE}))."
+            )
+        n = options.width or (32 if channels == 1 else 64)
+        nz = options.latent or (100 if channels == 1 else 200)
+        self.trunk = nn.Sequential(
+            *_down(channels, n), *_down(n, 2 * n), *_down(2 * n, 4 * n)
+        )  # 32 -> 16 -> 8 -> 4
+        self.mean = nn.Conv2d(4 * n, nz, 4)
+        self.log_variance = nn.Conv2d(4 * n, nz, 4)
+        self.decoder = nn.Sequential(
+            nn.ConvTranspose2d(nz, 4 * n, 4, bias=False),  # 1 -> 4
+            nn.BatchNorm2d(4 * n),
+            nn.ReLU(inplace=True),
+            *_up(4 * n, 2 * n),
+            *_up(2 * n, n),  # 4 -> 8 -> 16
+            nn.ConvTranspose2d(n, LEVELS * channels, 4, stride=2, padding=1, bias=False),  # 16 -> 32
+        )
+        self.apply(_initialise)
+        # Channels last: the 256 logits of a sub-pixel lie side by side, which the categorical likelihood runs over.
+        self.to(memory_format=torch.channels_last)
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance of q(z|x), (N, Z) each."""
+        x = (images.to(self.dtype) / 255).contiguous(memory_format=torch.channels_last)
+        h = self.trunk(x)
+        return self.mean(h).flatten(1), self.log_variance(h).flatten(1)
+
+    def logits(self, z: Tensor) -> Tensor:
+        """Return the unnormalised log-probabilities of each sub-pixel's values, (N, H, W, C, 256), of z (N, Z)."""
+        maps = self.decoder(z[:, :, None, None])  # (N, C·256, H, W)
+        return maps.permute(0, 2, 3, 1).unflatten(-1, (-1, LEVELS))
+
+    def log_prob_given(self, images: Tensor, z: Tensor) -> Tensor:
+        """Return log p(x|z) in nats, (N,)."""
+        return self._log_prob_of_logits(images, self.logits(z))
+
+    def _log_prob_of_logits(self, images: Tensor, logits: Tensor) -> Tensor:
+        values = images.permute(0, 2, 3, 1).long()  # (N, H, W, C)
+        loss = F.cross_entropy(logits.flatten(0, 3), values.flatten(), reduction="none")
+        return -loss.view(len(images), -1).sum(1)
+
+    def curvature_layers(self) -> list[str]:
+        """Return the five convolutions of the encoder, as the paper."""
+        return ["trunk.0", "trunk.3", "trunk.6", "mean", "log_variance"]
+
+    def statistics(self, images: Tensor) -> dict[str, Tensor]:
+        """Return six numbers per image: four of the reconstruction at the mean of q(z|x), two of q(z|x) itself.
+
+        `reconstruction_nll`, `kl` and `entropy` (of the decoder's categoricals) are in nats, `residual` is
+        ‖x − E[x̂]‖ with x in [0, 1].
+        """
+        mean, log_variance = self.encode(images)
+        logits = self.logits(mean)
+        log_p = logits.log_softmax(-1)
+        p = log_p.exp()
+        levels = torch.arange(LEVELS, dtype=p.dtype, device=p.device) / (LEVELS - 1)
+        expected = (p @ levels).permute(0, 3, 1, 2)  # (N, C, H, W)
+        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
+        return {
+            "reconstruction_nll": -self._log_prob_of_logits(images, logits),
+            "kl": kl,
+            "entropy": -(p * log_p).flatten(1).sum(1),
+            "residual": (images.to(p.dtype) / 255 - expected).flatten(1).norm(dim=1),
+            "mean_norm": mean.norm(dim=1),
+            "deviation_norm": (0.5 * log_variance).exp().norm(dim=1),
+        }
+
+
+def _down(inputs: int, outputs: int) -> list[nn.Module]:
+    return [
+        nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    ]
+
+
+def _up(inputs: int, outputs: int) -> list[nn.Module]:
+    return [
+        nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    ]
+
+
+def _initialise(layer: nn.Module) -> None:
+    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.normal_(layer.weight, 0.0, 0.02)
+    elif isinstance(layer, nn.BatchNorm2d):
+        nn.init.normal_(layer.weight, 1.0, 0.02)
+    if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+        nn.init.zeros_(layer.bias)

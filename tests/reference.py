@@ -1,0 +1,55 @@
+"""The authors' trained VAEs and scores, where a copy of them is at hand: what the paper's figures are checked against.
+
+They are looked for in OODKIT_REFERENCE, or in `../shared/reference` beside the project; the images in OODKIT_DATA, or in
+`../shared/data`. Tests that need them skip, and say so, where they are absent.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+import oodkit
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+REFERENCE = Path(os.environ.get("OODKIT_REFERENCE", SHARED / "reference"))
+DATA = Path(os.environ.get("OODKIT_DATA", SHARED / "data"))
+
+needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason="the authors' weights are not at hand (OODKIT_REFERENCE)")
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the real test sets are not at hand (OODKIT_DATA)")
+
+# our module -> theirs, for a VAE of width n with nz latent dimensions and c channels
+NAMES = {
+    "trunk.0": "encoder.main.input-conv",
+    "trunk.1": "encoder.main.input-BN",
+    "trunk.3": "encoder.main.pyramid:{n}-{n2}:conv",
+    "trunk.4": "encoder.main.pyramid:{n2}:batchnorm",
+    "trunk.6": "encoder.main.pyramid:{n2}-{n4}:conv",
+    "trunk.7": "encoder.main.pyramid:{n4}:batchnorm",
+    "mean": "encoder.conv1",
+    "log_variance": "encoder.conv2",
+    "decoder.0": "decoder.main.initial:{nz}-{n4}:convt",
+    "decoder.1": "decoder.main.initial:{n4}:batchnorm",
+    "decoder.3": "decoder.main.pyramid:{n4}-{n2}:convt",
+    "decoder.4": "decoder.main.pyramid:{n2}:batchnorm",
+    "decoder.6": "decoder.main.pyramid:{n2}-{n}:convt",
+    "decoder.7": "decoder.main.pyramid:{n}:batchnorm",
+    "decoder.9": "decoder.main.final:{n}-{c}:convt",
+}
+
+
+def reference_vae(name: str) -> oodkit.GenerativeModel:
+    """Return one of the authors' VAEs ("fashion-mnist-n32-z100-seed1", …) as ours, on the CPU."""
+    theirs = load_file(REFERENCE / "weights" / f"vae-{name}.safetensors")
+    n, c = theirs["encoder.main.input-conv.weight"].shape[:2]
+    nz = theirs["encoder.conv1.weight"].shape[0]
+    model = oodkit.create_model("vae", (c, 32, 32), width=n, latent=nz, device="cpu")
+    names = {ours: text.format(n=n, n2=2 * n, n4=4 * n, nz=nz, c=c) for ours, text in NAMES.items()}
+    weights = {}
+    for key in model.state_dict():
+        module, _, parameter = key.rpartition(".")
+        weights[key] = theirs.pop(f"{names[module]}.{parameter}")
+    assert not theirs, f"weights that no part of ours took: {sorted(theirs)}"
+    model.load_state_dict(weights)
+    return model.eval()
