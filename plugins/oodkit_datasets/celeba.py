@@ -20,9 +20,7 @@ def read_celeba(folder: Path, request: DatasetRequest) -> ImageSet:
     """
     partition = folder.parent / PARTITION
     if not partition.is_file():
-        raise DataNotFoundError(
-            f"{folder} is there, but not {partition}, which says which pictures are for testing."
-        )
+        raise DataNotFoundError(f"{folder} is there, but not {partition}, which says which pictures are for testing.")
     lines = (line.split() for line in partition.read_text(encoding="utf-8", errors="replace").splitlines())
     # Path(name).name: a name must not lead out of the folder
     names = [Path(words[0]).name for words in lines if len(words) == 2 and words[1] == NUMBER[request.split]]

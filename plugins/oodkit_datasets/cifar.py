@@ -1,6 +1,6 @@
 """CIFAR's own files. Those for Python are pickles, which could run anything: they are never unpickled.
 
-`pickletools.genops` lists the instructions of a pickle without following them. The pixels are the one argument
+`pickletools.genops` lists the instructions of a pickle and follows none. The pixels are the one argument
 as long as a whole number of images; the labels are the list of small numbers after their key.
 """
 
@@ -52,9 +52,7 @@ def _batches(first: Path, suffix: str) -> Iterator[Path]:
     for i in range(1, 6):
         batch = first.with_name(f"data_batch_{i}{suffix}")
         if not batch.is_file():
-            raise DataNotFoundError(
-                f"there is no file {batch}, though {first.name} is there; download the set anew."
-            )
+            raise DataNotFoundError(f"there is no file {batch}, though {first.name} is there; download the set anew.")
         yield batch
 
 
@@ -67,9 +65,7 @@ def _joined(batches: Iterable[tuple[Tensor, Tensor | None]], path: Path, request
 def _records(path: Path, label_bytes: int) -> tuple[Tensor, Tensor]:
     content = path.read_bytes()
     if not content or len(content) % (label_bytes + BYTES):
-        raise ImageError(
-            f"{path}: {len(content)} bytes are not a whole number of images; download the set anew."
-        )
+        raise ImageError(f"{path}: {len(content)} bytes are not a whole number of images; download the set anew.")
     records = torch.from_numpy(np.frombuffer(content, dtype=np.uint8).copy()).reshape(-1, label_bytes + BYTES)
     return records[:, label_bytes:].reshape(-1, 3, 32, 32), records[:, label_bytes - 1].long()
 
@@ -80,13 +76,9 @@ def _unpickled(path: Path, labels_key: str) -> tuple[Tensor, Tensor | None]:
         pixels = [data for data in map(_as_bytes, _arguments(content)) if data]
         labels = _list_after(labels_key, content)
     except Exception as error:  # untrusted bytes: genops raises ValueError, struct.error, UnicodeError, …
-        raise ImageError(
-            f"{path}: not a CIFAR batch, or damaged ({error}); download the set anew."
-        ) from error
+        raise ImageError(f"{path}: not a CIFAR batch, or damaged ({error}); download the set anew.") from error
     if len(pixels) != 1:
-        raise ImageError(
-            f"{path}: has {len(pixels)} blocks of images where a CIFAR batch has one; download it anew."
-        )
+        raise ImageError(f"{path}: has {len(pixels)} blocks of images where a CIFAR batch has one; download it anew.")
     images = torch.from_numpy(np.frombuffer(pixels[0], dtype=np.uint8).copy()).reshape(-1, 3, 32, 32)
     return images, torch.tensor(labels) if len(labels) == len(images) else None
 

@@ -19,9 +19,7 @@ def fetch(name: str, torchvision_class: str, split: str, folder: Path) -> None:
         # Imported here only: it is slow, and where it does not match the installed torch it fails at import.
         from torchvision import datasets
         from torchvision.datasets.utils import download_and_extract_archive
-    except (
-        Exception
-    ) as error:  # a torchvision that does not match torch raises RuntimeError, AttributeError, …
+    except Exception as error:  # a torchvision that does not match torch raises RuntimeError, AttributeError, …
         raise DataNotFoundError(
             f"{name}: it cannot be downloaded, because torchvision does not work here ({_line(error)}); "
             "install the torchvision that matches your torch, or put the files into a folder and set "
@@ -32,9 +30,7 @@ def fetch(name: str, torchvision_class: str, split: str, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with redirect_stdout(sys.stderr):  # torchvision prints; stdout is for results
             if hasattr(made_by, "tgz_md5"):  # CIFAR: the class would unpickle what it has fetched
-                download_and_extract_archive(
-                    made_by.url, str(folder), filename=made_by.filename, md5=made_by.tgz_md5
-                )
+                download_and_extract_archive(made_by.url, str(folder), filename=made_by.filename, md5=made_by.tgz_md5)
             else:
                 made_by(str(folder), download=True, **_split_argument(torchvision_class, split))
     except Exception as error:  # urllib, tarfile, zipfile, gdown: nearly anything

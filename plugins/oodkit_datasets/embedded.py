@@ -16,9 +16,7 @@ PATCH = 32
 def digits(request: DatasetRequest) -> ImageSet:
     """Return the handwritten digits, (N, 1, 8, 8); the split is the same on every machine."""
     held = load_digits()
-    order = np.random.RandomState(0).permutation(
-        len(held.images)
-    )  # RandomState: its stream is frozen for good
+    order = np.random.RandomState(0).permutation(len(held.images))  # RandomState: its stream is frozen for good
     chosen = order[:TEST_DIGITS] if request.split == "test" else order[TEST_DIGITS:]
     images = (held.images[chosen] * (255 / 16)).round().astype(np.uint8)  # they come as 0..16
     return ImageSet(
@@ -50,9 +48,7 @@ def photos(request: DatasetRequest) -> ImageSet:
             "ask for smaller images."
         )
     count, random = request.count or COUNT, generator("photos", request)
-    which, top, left = (
-        torch.randint(n, (count, 1, 1), generator=random) for n in (len(halves), down + 1, right + 1)
-    )
+    which, top, left = (torch.randint(n, (count, 1, 1), generator=random) for n in (len(halves), down + 1, right + 1))
     patches = halves[which, top + torch.arange(height)[:, None], left + torch.arange(width)]  # (N, H, W, 3)
     return ImageSet(
         "photos",

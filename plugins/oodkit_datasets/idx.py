@@ -29,9 +29,7 @@ def read_idx_images(path: Path, request: DatasetRequest) -> ImageSet:
     beside = path.with_name(path.name.replace("images-idx3", "labels-idx1"))
     labels = read_idx(beside).long() if beside.exists() else None
     if labels is not None and labels.shape != (len(images),):
-        raise ImageError(
-            f"{beside}: {tuple(labels.shape)} labels for {len(images)} images; download both anew."
-        )
+        raise ImageError(f"{beside}: {tuple(labels.shape)} labels for {len(images)} images; download both anew.")
     return ImageSet(path.name, request.split, images[:, None], labels, str(path))
 
 

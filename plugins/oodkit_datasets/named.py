@@ -61,9 +61,7 @@ omniglot = NamedSet("omniglot", channels=1, places=(Place("omniglot-py/{omniglot
 cifar10 = NamedSet(
     "cifar10",
     channels=3,
-    first=(
-        Place("cifar10-lossless-{split}.npz"),
-    ),  # the .zip is often of JPEG files: other pixels than CIFAR's
+    first=(Place("cifar10-lossless-{split}.npz"),),  # the .zip is often of JPEG files: other pixels than CIFAR's
     places=(
         Place("cifar-10-batches-py/{batch}", read_cifar10_python),
         Place("cifar-10-batches-bin/{batch}.bin", read_cifar10_binary),

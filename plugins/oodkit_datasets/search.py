@@ -59,11 +59,7 @@ class NamedSet:
         if found is None:
             raise DataNotFoundError(self._not_found(request))
         path, place = found
-        return (
-            place.read(path, request)
-            if place.read
-            else self._read(path, request, for_all="{" not in place.name)
-        )
+        return place.read(path, request) if place.read else self._read(path, request, for_all="{" not in place.name)
 
     def _find(self, split: str) -> tuple[Path, Place] | None:
         for folder in data_folders():

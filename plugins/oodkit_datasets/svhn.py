@@ -23,8 +23,6 @@ def read_mat(path: Path, request: DatasetRequest) -> ImageSet:
     except Exception as error:  # untrusted bytes: loadmat raises nearly anything
         raise ImageError(f"{path}: not SVHN's file, or damaged ({error}); download it anew.") from error
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[2:] != (3, len(labels)):
-        raise ImageError(
-            f"{path}: X is {images.dtype} of shape {images.shape}, y has {len(labels)}: not SVHN's file."
-        )
+        raise ImageError(f"{path}: X is {images.dtype} of shape {images.shape}, y has {len(labels)}: not SVHN's file.")
     rows = np.ascontiguousarray(images.transpose(3, 2, 0, 1))  # (N, 3, 32, 32)
     return ImageSet("svhn", request.split, torch.from_numpy(rows), torch.from_numpy(labels), str(path))
