@@ -13,7 +13,7 @@ _PUBLIC = {
     "load_images": "oodkit.loading",
     "ImageSet": "oodkit.images",
     "create_model": "oodkit.model",
-    "train_model": "oodkit.training",
+    "train_model": "oodkit.model",
     "load_model": "oodkit.model",
     "create_detector": "oodkit.detector",
     "load_detector": "oodkit.detector",
@@ -23,6 +23,8 @@ _PUBLIC = {
     "GenerativeModel": "oodkit.model",
     "LatentVariableModel": "oodkit.model",
     "ModelOptions": "oodkit.options",
+    "Trainable": "oodkit.training",
+    "optimise": "oodkit.training",
     "CurvatureApproximation": "oodkit.curvature",
     "CurvatureOptions": "oodkit.options",
     "DampingOptions": "oodkit.options",
@@ -53,8 +55,110 @@ _PUBLIC = {
 
 __all__ = ["__version__", *_PUBLIC]
 
-if TYPE_CHECKING:  # so that editors and mypy see what __getattr__ resolves
-    pass
+if TYPE_CHECKING:  # what __getattr__ resolves, for editors and mypy; a test holds the two lists together
+    from oodkit.curvature import (
+        CurvatureApproximation as CurvatureApproximation,
+    )
+    from oodkit.curvature import (
+        damped as damped,
+    )
+    from oodkit.curvature import (
+        fit_curvature as fit_curvature,
+    )
+    from oodkit.detector import (
+        Detector as Detector,
+    )
+    from oodkit.detector import (
+        create_detector as create_detector,
+    )
+    from oodkit.detector import (
+        load_detector as load_detector,
+    )
+    from oodkit.errors import (
+        ArtifactError as ArtifactError,
+    )
+    from oodkit.errors import (
+        DataNotFoundError as DataNotFoundError,
+    )
+    from oodkit.errors import (
+        DeviceError as DeviceError,
+    )
+    from oodkit.errors import (
+        ImageError as ImageError,
+    )
+    from oodkit.errors import (
+        NotFittedError as NotFittedError,
+    )
+    from oodkit.errors import (
+        OodkitError as OodkitError,
+    )
+    from oodkit.errors import (
+        OptionError as OptionError,
+    )
+    from oodkit.errors import (
+        PluginError as PluginError,
+    )
+    from oodkit.errors import (
+        RunFolderError as RunFolderError,
+    )
+    from oodkit.errors import (
+        TrainingError as TrainingError,
+    )
+    from oodkit.errors import (
+        UnknownNameError as UnknownNameError,
+    )
+    from oodkit.gradients import LayerGradient as LayerGradient
+    from oodkit.gradients import layer_gradients as layer_gradients
+    from oodkit.images import DatasetRequest as DatasetRequest
+    from oodkit.images import ImageSet as ImageSet
+    from oodkit.loading import load_images as load_images
+    from oodkit.model import (
+        GenerativeModel as GenerativeModel,
+    )
+    from oodkit.model import (
+        LatentVariableModel as LatentVariableModel,
+    )
+    from oodkit.model import (
+        create_model as create_model,
+    )
+    from oodkit.model import (
+        load_model as load_model,
+    )
+    from oodkit.model import (
+        train_model as train_model,
+    )
+    from oodkit.options import (
+        CurvatureOptions as CurvatureOptions,
+    )
+    from oodkit.options import (
+        DampingOptions as DampingOptions,
+    )
+    from oodkit.options import (
+        DetectorOptions as DetectorOptions,
+    )
+    from oodkit.options import (
+        ModelOptions as ModelOptions,
+    )
+    from oodkit.options import (
+        Options as Options,
+    )
+    from oodkit.plugin import (
+        CurvatureSpec as CurvatureSpec,
+    )
+    from oodkit.plugin import (
+        DatasetSpec as DatasetSpec,
+    )
+    from oodkit.plugin import (
+        DetectorSpec as DetectorSpec,
+    )
+    from oodkit.plugin import (
+        ModelSpec as ModelSpec,
+    )
+    from oodkit.plugin import (
+        hookimpl as hookimpl,
+    )
+    from oodkit.training import Trainable as Trainable
+    from oodkit.training import optimise as optimise
 
 
 def __getattr__(name: str) -> object:

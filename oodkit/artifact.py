@@ -36,9 +36,7 @@ def write_artifact(path: str | Path, kind: str, header: dict[str, Any], tensors:
     """
     text = json.dumps({"format": FORMAT, "kind": kind, **header})
     # Clones: safetensors refuses tensors that share memory.
-    data = save(
-        {k: t.detach().to("cpu", copy=True).contiguous() for k, t in tensors.items()}, {"oodkit": text}
-    )
+    data = save({k: t.detach().to("cpu", copy=True).contiguous() for k, t in tensors.items()}, {"oodkit": text})
     write_atomically(Path(path), data)
 
 
@@ -79,7 +77,7 @@ def read_artifact(
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
             text = (file.metadata() or {}).get("oodkit")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict: has no iterator
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # not a dict: has no iterator
     except (SafetensorError, OSError, ValueError) as error:
         raise ArtifactError(f"{path} is damaged or no safetensors file ({error}); make it again.") from error
     if text is None:

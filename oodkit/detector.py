@@ -90,7 +90,7 @@ class Detector(ABC, Generic[OptionsT]):
         Raises:
             ImageError: wrong dtype or shape, no image at all, or too few for this detector.
             TrainingError: the model's weights hold NaN.
-        """  # noqa: DOC502  # raised by what it calls
+        """  # ruff: ignore[docstring-extraneous-exception]  # raised by what it calls
         images = self._checked(images)
         self.image_shape = images.image_shape
         if self._model is not None:
@@ -113,16 +113,12 @@ class Detector(ABC, Generic[OptionsT]):
         Raises:
             ImageError: wrong dtype or shape, or no image at all.
             NotFittedError: neither `fit` nor `load_detector` came first.
-        """  # noqa: DOC502  # raised by what it calls
+        """  # ruff: ignore[docstring-extraneous-exception]  # raised by what it calls
         if not self._fitted:
-            raise NotFittedError(
-                f"{self.name} is not fitted; call fit(images) first, or oodkit.load_detector(path)."
-            )
+            raise NotFittedError(f"{self.name} is not fitted; call fit(images) first, or oodkit.load_detector(path).")
         scores = self.per_image(self._score, self._checked(images), text=f"score: {self.name}").float().cpu()
         if broken := int(scores.isnan().sum()):
-            warnings.warn(
-                f"{self.name}: {broken} of {len(scores)} scores are NaN; taken as +inf.", stacklevel=2
-            )
+            warnings.warn(f"{self.name}: {broken} of {len(scores)} scores are NaN; taken as +inf.", stacklevel=2)
             scores = scores.masked_fill(scores.isnan(), torch.inf)
         return scores
 
@@ -147,7 +143,7 @@ class Detector(ABC, Generic[OptionsT]):
         Raises:
             NotFittedError: there is nothing to save yet.
             ArtifactError: no space, or no such folder.
-        """  # noqa: DOC502  # raised by what it calls
+        """  # ruff: ignore[docstring-extraneous-exception]  # raised by what it calls
         if not self._fitted:
             raise NotFittedError(f"{self.name} is not fitted; call fit(images) before save.")
         header = {
@@ -166,9 +162,7 @@ class Detector(ABC, Generic[OptionsT]):
         if isinstance(images, Tensor):
             images = ImageSet("images", "", images)
         elif not isinstance(images, ImageSet):
-            raise ImageError(
-                f"expected an ImageSet or a tensor, not {type(images).__name__}; see oodkit.load_images."
-            )
+            raise ImageError(f"expected an ImageSet or a tensor, not {type(images).__name__}; see oodkit.load_images.")
         check_images(images.images, images.name, self.image_shape)
         return images
 
@@ -194,7 +188,7 @@ def create_detector(
         UnknownNameError: no package registers `name`.
         OptionError: an unknown option, or a value that is not allowed.
         PluginError: a model of a kind that this detector cannot use.
-    """  # noqa: DOC502  # raised by what it calls
+    """  # ruff: ignore[docstring-extraneous-exception]  # raised by what it calls
     entry = registry().detector(name)
     parsed = detector_options(entry).parse(entry.spec.name, options)
     check_model_kind(entry, model)
@@ -220,9 +214,7 @@ def check_model_kind(entry: Registered[DetectorSpec], model: GenerativeModel | N
     """
     needs = entry.spec.model
     if needs != "none" and model is None:
-        raise PluginError(
-            f"{entry.spec.name} needs a model: oodkit.train_model(…) or oodkit.load_model(path)."
-        )
+        raise PluginError(f"{entry.spec.name} needs a model: oodkit.train_model(…) or oodkit.load_model(path).")
     if needs == "latent-variable" and not isinstance(model, LatentVariableModel):
         raise PluginError(
             f"{entry.spec.name} needs a latent-variable model such as vae; {model.name or type(model).__name__} has "  # type: ignore[union-attr]  # None was refused above
@@ -241,9 +233,7 @@ def load_detector(
     header, tensors = read_artifact(path, "detector")
     name = header.get("detector", "")
     if name not in registry().detectors:
-        raise ArtifactError(
-            f"{path} holds a detector {name!r} of {header.get('origin')}, which is not installed."
-        )
+        raise ArtifactError(f"{path} holds a detector {name!r} of {header.get('origin')}, which is not installed.")
     try:
         weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
         model = rebuild_model(header["model"], weights, device, str(path)) if header["model"] else None

@@ -15,9 +15,10 @@ done once:
 outputs only.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,13 +56,9 @@ class LayerGradient:
 
     def sum_of_squares(self) -> Tensor:
         """Return the sum over images of the squared gradients, (O, I)."""
-        if (
-            self.inputs.shape[1] == 1
-        ):  # one position: the square of an outer product is the product of the squares
+        if self.inputs.shape[1] == 1:  # one position: the square of an outer product is the product of the squares
             return self.outputs[:, 0].square().T @ self.inputs[:, 0].square()
-        return (
-            self.dense().square_().sum(0)
-        )  # squared after the sum over positions: F is of images, not of pixels
+        return self.dense().square_().sum(0)  # squared after the sum over positions: F is of images, not of pixels
 
     def weighted_squares(self, weight: Tensor) -> Tensor:
         """Return Σ_oi weight[o, i]·s[n, o, i]², (N,): a quadratic form with a diagonal matrix, (O, I)."""
@@ -89,12 +86,8 @@ def layer_gradients(
     """
     names = list(layers) if layers is not None else model.curvature_layers()
     modules, parameters = dict(model.named_modules()), dict(model.named_parameters())
-    if unknown := [
-        n for n in names if n not in parameters and not isinstance(modules.get(n), tuple(_FACTORS))
-    ]:
-        raise PluginError(
-            f"the model has no Linear, Conv2d, ConvTranspose2d or parameter called {', '.join(unknown)}."
-        )
+    if unknown := [n for n in names if n not in parameters and not isinstance(modules.get(n), tuple(_FACTORS))]:
+        raise PluginError(f"the model has no Linear, Conv2d, ConvTranspose2d or parameter called {', '.join(unknown)}.")
     hooked = {n: modules[n] for n in names if n not in parameters}
     with _frozen(model):
         gradients = _by_hooks(model, images, hooked) if hooked else {}
@@ -116,12 +109,8 @@ def _frozen(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(requires_grad)
 
 
-def _by_hooks(
-    model: GenerativeModel, images: Tensor, layers: dict[str, nn.Module]
-) -> dict[str, LayerGradient]:
-    taps: list[
-        tuple[str, Tensor, Tensor]
-    ] = []  # (layer, its input, its output), in the order of the forward pass
+def _by_hooks(model: GenerativeModel, images: Tensor, layers: dict[str, nn.Module]) -> dict[str, LayerGradient]:
+    taps: list[tuple[str, Tensor, Tensor]] = []  # (layer, its input, its output), in the order of the forward pass
 
     def tap(name: str, layer_input: Tensor, output: Tensor) -> Tensor:
         if layer_input.shape[0] != len(images):
@@ -160,9 +149,7 @@ def _joined(parts: list[LayerGradient]) -> LayerGradient:
     return LayerGradient(torch.cat([p.inputs for p in parts], 1), torch.cat([p.outputs for p in parts], 1))
 
 
-def _by_vmap(
-    model: GenerativeModel, images: Tensor, parameters: dict[str, nn.Parameter]
-) -> dict[str, LayerGradient]:
+def _by_vmap(model: GenerativeModel, images: Tensor, parameters: dict[str, nn.Parameter]) -> dict[str, LayerGradient]:
     def log_prob(values: dict[str, Tensor], image: Tensor) -> Tensor:
         result: Tensor = functional_call(model, values, (image.unsqueeze(0),))
         return result.squeeze(0)
@@ -178,10 +165,8 @@ def _by_vmap(
 
 
 def _factor(layer: nn.Module, x: Tensor, delta: Tensor) -> LayerGradient:
-    for kind, factor in _FACTORS.items():
-        if isinstance(layer, kind):
-            return factor(layer, x, delta)
-    raise AssertionError(layer)  # layer_gradients let none other through
+    factor = next(factor for kind, factor in _FACTORS.items() if isinstance(layer, kind))
+    return factor(layer, x, delta)
 
 
 def _with_ones(inputs: Tensor, bias: Tensor | None) -> Tensor:
@@ -190,9 +175,7 @@ def _with_ones(inputs: Tensor, bias: Tensor | None) -> Tensor:
 
 def _linear(layer: nn.Linear, x: Tensor, delta: Tensor) -> LayerGradient:
     n = len(x)
-    return LayerGradient(
-        _with_ones(x.reshape(n, -1, x.shape[-1]), layer.bias), delta.reshape(n, -1, delta.shape[-1])
-    )
+    return LayerGradient(_with_ones(x.reshape(n, -1, x.shape[-1]), layer.bias), delta.reshape(n, -1, delta.shape[-1]))
 
 
 def _conv(layer: nn.Conv2d, x: Tensor, delta: Tensor) -> LayerGradient:
@@ -211,9 +194,7 @@ def _conv_transpose(layer: nn.ConvTranspose2d, x: Tensor, delta: Tensor) -> Laye
     stuffed[:, :, :: stride[0], :: stride[1]] = x
     before = [dilation[i] * (kernel[i] - 1) - int(layer.padding[i]) for i in (0, 1)]
     # What follows is told from the output's size, which `output_padding` and `output_size` decide.
-    after = [
-        delta.shape[2 + i] + dilation[i] * (kernel[i] - 1) - before[i] - stuffed.shape[2 + i] for i in (0, 1)
-    ]
+    after = [delta.shape[2 + i] + dilation[i] * (kernel[i] - 1) - before[i] - stuffed.shape[2 + i] for i in (0, 1)]
     stuffed = F.pad(stuffed, (before[1], after[1], before[0], after[0]))
     patches = F.unfold(stuffed, kernel, dilation=dilation)
     return _grouped(patches, delta.flatten(2), layer.groups, layer.bias)
@@ -233,4 +214,8 @@ def _grouped(patches: Tensor, delta: Tensor, groups: int, bias: Tensor | None) -
     return LayerGradient(_with_ones(inputs, bias), outputs.reshape(n, groups * s, o))
 
 
-_FACTORS = {nn.Linear: _linear, nn.Conv2d: _conv, nn.ConvTranspose2d: _conv_transpose}
+_FACTORS: dict[type[nn.Module], Callable[[Any, Tensor, Tensor], LayerGradient]] = {  # Any: the kind of its key
+    nn.Linear: _linear,
+    nn.Conv2d: _conv,
+    nn.ConvTranspose2d: _conv_transpose,
+}

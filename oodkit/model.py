@@ -5,7 +5,7 @@ the range of the data.
 """
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,14 +15,15 @@ from torch import Tensor, nn
 from oodkit.artifact import read_artifact, write_artifact
 from oodkit.device import resolve_device
 from oodkit.errors import ArtifactError, PluginError, TrainingError
-from oodkit.images import Shape
+from oodkit.images import ImageSet, Shape, check_images
 from oodkit.options import ModelOptions
 from oodkit.registry import load_target, model_options, registry
+from oodkit.training import Trainable, optimise
 
-__all__ = ["GenerativeModel", "LatentVariableModel", "create_model", "load_model"]
+__all__ = ["GenerativeModel", "LatentVariableModel", "create_model", "load_model", "train_model"]
 
 
-class GenerativeModel(nn.Module, ABC):
+class GenerativeModel(Trainable):
     """A density over images of one shape. Made by `create_model`, `train_model` or `load_model`.
 
     A plugin's model is built as `Model(image_shape, options)` and writes `log_prob`.
@@ -60,9 +61,7 @@ class GenerativeModel(nn.Module, ABC):
 
     def curvature_layers(self) -> list[str]:
         """Return the names of the layers (or bare parameters) whose gradients ROSE takes by default."""
-        return [
-            n for n, m in self.named_modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
-        ]
+        return [n for n, m in self.named_modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
 
     def statistics(self, images: Tensor) -> dict[str, Tensor]:
         """Return named numbers per image, (N,) each: what a density of statistics may look at."""
@@ -94,9 +93,9 @@ class GenerativeModel(nn.Module, ABC):
     def fresh(self, seed: int = 0, **changes: Any) -> Self:  # Any: an option's value
         """Return an untrained twin on the same device, with new weights from `seed`; `changes` are options."""
         options = type(self.options).parse(self.name, {**self.options.model_dump(), **changes})
-        twin = _build(type(self), self.image_shape, options, seed).to(self.device)
+        twin: Self = _build(type(self), self.image_shape, options, seed)
         twin.name = self.name
-        return twin
+        return twin.to(self.device)
 
     def check_weights(self) -> None:
         """Refuse weights that are not finite.
@@ -126,9 +125,7 @@ class GenerativeModel(nn.Module, ABC):
             PluginError: a model that no plugin registers: nobody could load it.
         """
         if not self.name:
-            raise PluginError(
-                f"{type(self).__name__} is not registered by a plugin; save its state_dict() instead."
-            )
+            raise PluginError(f"{type(self).__name__} is not registered by a plugin; save its state_dict() instead.")
         write_artifact(path, "model", self.describe(), self.state_dict())
 
 
@@ -179,9 +176,7 @@ def importance_weighted(
 ) -> Tensor:
     """Return log mean_k p(x|z_k) p(z_k) / q(z_k|x) in nats, (N,), at z_k = mean + σ·noise_k; noise is (K, 1 or N, Z)."""
     weights = []
-    for (
-        eps
-    ) in noise:  # one sample at a time: the decoder's output, 256 logits a sub-pixel, is the widest tensor
+    for eps in noise:  # one sample at a time: the decoder's output, 256 logits a sub-pixel, is the widest tensor
         z = mean + (0.5 * log_variance).exp() * eps
         # log p(z) − log q(z|x); the two (2π)^(Z/2) cancel
         log_ratio = 0.5 * (eps.square() + log_variance - z.square()).sum(1)
@@ -205,12 +200,61 @@ def create_model(
         UnknownNameError: no package registers `name`.
         OptionError: an unknown option, or a value that is not allowed.
         DeviceError: a device that is not there.
-    """  # noqa: DOC502  # raised by what it calls
+    """  # ruff: ignore[docstring-extraneous-exception]  # raised by what it calls
     entry = registry().model(name)
     parsed = model_options(entry).parse(name, options)
-    model = _build(load_target(entry.spec.target, name), tuple(image_shape), parsed, seed)
+    model: GenerativeModel = _build(load_target(entry.spec.target, name), image_shape, parsed, seed)
     model.name = name
     return model.to(resolve_device(device))
+
+
+def train_model(
+    model: str | GenerativeModel,
+    images: ImageSet | Tensor,
+    *,
+    seed: int = 0,
+    device: str | torch.device = "auto",
+    checkpoint: str | Path | None = None,
+    **options: Any,  # Any: an option's value
+) -> GenerativeModel:
+    """Return a trained model, in evaluation mode.
+
+    Args:
+        model: a registered name, or a model to train on (a `fresh()` one, say), which is changed in place.
+        images: uint8, (N, C, H, W), the in-distribution training images.
+        seed: of the weights, the order of the images and the noise.
+        device: "auto", "cpu", "cuda" or "cuda:N"; for a model that exists, where it is.
+        checkpoint: a file written after every epoch and removed at the end. Where it exists, training goes on from
+            there, with the same result as if it had never stopped.
+        **options: the model's options; for a model that exists, its recipe's (epochs, learning_rate, …).
+
+    Raises:
+        TrainingError: the loss is no longer finite.
+        ImageError: wrong dtype or shape, or no image at all.
+        OptionError: an unknown option, or a value that is not allowed.
+    """  # ruff: ignore[docstring-extraneous-exception]  # raised by what it calls
+    data = images if isinstance(images, ImageSet) else ImageSet("images", "train", images)
+    if isinstance(model, str):
+        model = create_model(model, data.image_shape, seed=seed, device=device, **options)
+        recipe = model.options
+    else:
+        recipe = type(model.options).parse(model.name, {**model.options.model_dump(), **options})
+    check_images(data.images, data.name, model.image_shape)
+
+    def bits(nats: float) -> float:
+        return round(model.bits_per_dimension(nats), 5)
+
+    record = optimise(
+        model,
+        data,
+        recipe,
+        name=model.name,
+        seed=seed,
+        checkpoint=checkpoint,
+        show=lambda nats: f"{bits(nats)} bits/dim",
+    )
+    model.training_record = {**record, "bits_per_dimension": [bits(nats) for nats in record.pop("losses")]}
+    return model.eval()
 
 
 def load_model(path: str | Path, device: str | torch.device = "auto") -> GenerativeModel:
@@ -219,7 +263,7 @@ def load_model(path: str | Path, device: str | torch.device = "auto") -> Generat
     Raises:
         ArtifactError: damaged, no model, or made by a plugin that is not installed.
         TrainingError: its weights hold NaN.
-    """  # noqa: DOC502  # raised by what it calls
+    """  # ruff: ignore[docstring-extraneous-exception]  # raised by what it calls
     header, tensors = read_artifact(path, "model")
     return rebuild_model(header, tensors, device, str(path))
 
@@ -242,16 +286,12 @@ def rebuild_model(
         model.load_state_dict(tensors)
         model.training_record = header["training"]
     except (KeyError, TypeError, RuntimeError) as error:
-        raise ArtifactError(
-            f"{source}: the weights do not fit the model {name!r} ({error}); make it again."
-        ) from error
+        raise ArtifactError(f"{source}: the weights do not fit the model {name!r} ({error}); make it again.") from error
     model.check_weights()
     return model.eval()
 
 
-def _build(
-    kind: type[Any], image_shape: Shape, options: ModelOptions, seed: int
-) -> Any:  # Any: kind's instance
+def _build(kind: type[Any], image_shape: Shape, options: ModelOptions, seed: int) -> Any:  # Any: kind's instance
     # torch's layers draw their weights from the global generator: fork it, so that the caller's stays as it was.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

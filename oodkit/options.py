@@ -18,9 +18,7 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True)
 
     @classmethod
-    def parse(
-        cls, owner: str, values: dict[str, Any]
-    ) -> Self:  # Any: text of the command line, or Python values
+    def parse(cls, owner: str, values: dict[str, Any]) -> Self:  # Any: text of the command line, or Python values
         """Return the options of `owner` from `values`.
 
         Raises:

@@ -4,7 +4,7 @@ Entry points are loaded one by one, each in its own `try`: a package that is bro
 `oodkit list` (`Registry.problems`) and never stops anything else.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module, metadata
@@ -63,7 +63,7 @@ class Registry:
         Raises:
             UnknownNameError: no package registers it.
         """
-        return self._find("detector", self.detectors, self.aliases.get(name, name))
+        return self._find("detector", self.detectors, self.aliases.get(name, name), also=self.aliases)
 
     def model(self, name: str) -> Registered[ModelSpec]:
         """Return the model of this name.
@@ -89,19 +89,17 @@ class Registry:
         """
         return self._find("curvature", self.curvatures, name)
 
-    def _find(self, kind: str, table: dict[str, Registered[Spec]], name: str) -> Registered[Spec]:
+    @staticmethod
+    def _find(kind: str, table: dict[str, Registered[Spec]], name: str, also: Iterable[str] = ()) -> Registered[Spec]:
         if name not in table:
-            aliases = self.aliases if kind == "detector" else {}
-            raise UnknownNameError.of(kind, name, [*table, *aliases])
+            raise UnknownNameError.of(kind, name, [*table, *also])
         return table[name]
 
     def add(self, table: dict[str, Registered[Spec]], entry: Registered[Spec]) -> None:
         """Put `entry` into one of the four tables; the first to come keeps a name, and both sides are reported."""
         name = entry.spec.name
         if name in table:
-            self.problems.append(
-                f"{entry.origin}: {name!r} is already registered by {table[name].origin}; ignored."
-            )
+            self.problems.append(f"{entry.origin}: {name!r} is already registered by {table[name].origin}; ignored.")
         else:
             table[name] = entry
 
@@ -119,9 +117,7 @@ def registry() -> Registry:
         try:
             _collect(found, point.load(), distribution, version)
         except Exception as error:  # a third party's module may raise anything at import
-            found.problems.append(
-                f"{distribution} {version}: entry point {point.name!r} is broken: {error!r}."
-            )
+            found.problems.append(f"{distribution} {version}: entry point {point.name!r} is broken: {error!r}.")
     _cross_with_curvatures(found)
     _collect_aliases(found)
     return found
@@ -139,7 +135,7 @@ def _collect(found: Registry, module: object, distribution: str, version: str) -
         (found.curvatures, manager.hook.oodkit_curvatures, CurvatureSpec),
     ):
         for spec in _specs(hook(), kind):
-            found.add(table, Registered(spec, distribution, version))  # type: ignore[type-var]  # kinds match by row
+            found.add(table, Registered(spec, distribution, version))
 
 
 def _specs(returned: list[object], kind: type) -> Iterator[Any]:  # Any: one of the four specs
@@ -166,9 +162,7 @@ def _collect_aliases(found: Registry) -> None:
     for name, entry in found.detectors.items():
         for alias in entry.spec.aliases:
             if alias in found.detectors or alias in found.aliases:
-                found.problems.append(
-                    f"{entry.origin}: alias {alias!r} of {name!r} is already a name; ignored."
-                )
+                found.problems.append(f"{entry.origin}: alias {alias!r} of {name!r} is already a name; ignored.")
             else:
                 found.aliases[alias] = name
 
@@ -183,9 +177,7 @@ def load_target(target: str, owner: str) -> Any:  # Any: whatever the plugin nam
     try:
         return getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise PluginError(
-            f"{owner}: cannot load {target!r}: {error}. Reinstall the package that brings it."
-        ) from error
+        raise PluginError(f"{owner}: cannot load {target!r}: {error}. Reinstall the package that brings it.") from error
 
 
 def detector_options(entry: Registered[DetectorSpec]) -> type[DetectorOptions]:
@@ -196,9 +188,7 @@ def detector_options(entry: Registered[DetectorSpec]) -> type[DetectorOptions]:
     of_curvature = _options_class(entry.curvature.options, CurvatureOptions, entry.spec.name)
     shared = (own.model_fields.keys() & of_curvature.model_fields.keys()) - Options.model_fields.keys()
     if shared:
-        raise OptionError(
-            f"{entry.spec.name}: detector and curvature both define {', '.join(sorted(shared))}."
-        )
+        raise OptionError(f"{entry.spec.name}: detector and curvature both define {', '.join(sorted(shared))}.")
     return type(own.__name__ + of_curvature.__name__, (own, of_curvature), {"__doc__": own.__doc__})
 
 
