@@ -64,13 +64,11 @@ def load_images(
         ImageError: the images are of a wrong kind, damaged, or of several sizes without `image_shape`.
         OptionError: `limit` or `image_shape` makes no sense.
         UnknownNameError: `source` is neither a name nor a path.
-    """  # ruff: ignore[docstring-extraneous-exception] - raised by the functions below
+    """
     if limit is not None and limit < 1:
         raise OptionError(f"limit is {limit}; it must be at least 1, or None for all images.")
     if image_shape is not None and (len(image_shape) != 3 or min(image_shape) < 1):
-        raise OptionError(
-            f"image_shape is {image_shape}; it must be (channels, height, width), each at least 1."
-        )
+        raise OptionError(f"image_shape is {image_shape}; it must be (channels, height, width), each at least 1.")
     if isinstance(source, str) and source in registry().datasets:
         request = DatasetRequest(
             split=split,
@@ -143,14 +141,10 @@ def _from_array_file(path: Path, split: str) -> ImageSet:
     except ImageError:
         raise
     except Exception as error:  # untrusted bytes: NumPy and zipfile raise nearly anything
-        raise ImageError(
-            f"{path}: not a {path.suffix} file of plain numbers, or damaged ({error})."
-        ) from error
+        raise ImageError(f"{path}: not a {path.suffix} file of plain numbers, or damaged ({error}).") from error
     images = _from_array(array, str(path))
     if labels is not None and labels.shape != (len(images),):
-        raise ImageError(
-            f"{path}: {len(images)} images but labels of shape {labels.shape}; save one label per image."
-        )
+        raise ImageError(f"{path}: {len(images)} images but labels of shape {labels.shape}; save one label per image.")
     if labels is None or labels.dtype.kind not in "iub":
         return ImageSet(path.name, split, images, source=str(path))
     return ImageSet(path.name, split, images, torch.from_numpy(labels.astype(np.int64)), str(path))
@@ -213,11 +207,7 @@ def _from_torch(
     source: AnyDataset, split: str, limit: int | None, seed: int, image_shape: Shape | None, crop: bool
 ) -> ImageSet:
     name = type(source.dataset if isinstance(source, DataLoader) else source).__name__
-    if (
-        isinstance(source, DataLoader)
-        or isinstance(source, IterableDataset)
-        or not hasattr(source, "__len__")
-    ):
+    if isinstance(source, DataLoader) or isinstance(source, IterableDataset) or not hasattr(source, "__len__"):
         items, drawn = _loader_items(source) if isinstance(source, DataLoader) else iter(source), None
         total = 1  # not known before the end
     else:
@@ -228,9 +218,7 @@ def _from_torch(
     def prepared() -> Iterator[Prepared | Refused]:
         for i, item in enumerate(items):
             image, label = (
-                (item[0], item[1] if len(item) > 1 else None)
-                if isinstance(item, (tuple, list))
-                else (item, None)
+                (item[0], item[1] if len(item) > 1 else None) if isinstance(item, (tuple, list)) else (item, None)
             )
             labels.append(_as_int(label))
             yield prepare(f"image {i}", _as_picture(image, f"{name}, image {i}"), image_shape, crop)
@@ -267,23 +255,15 @@ def _as_picture(image: object, name: str) -> Image.Image:
     elif isinstance(image, np.ndarray):
         array = image
     else:
-        raise ImageError(
-            f"{name} is {type(image).__name__}; a data set must give PIL pictures, tensors or arrays."
-        )
+        raise ImageError(f"{name} is {type(image).__name__}; a data set must give PIL pictures, tensors or arrays.")
     if array.dtype.kind == "f":
         array = _exact_bytes(array, name)
-    if (
-        array.dtype != np.uint8
-        or array.ndim not in (2, 3)
-        or (array.ndim == 3 and array.shape[2] not in (1, 3))
-    ):
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3)):
         raise ImageError(
             f"{name} is {array.dtype} of shape {tuple(image.shape)}; oodkit takes uint8 tensors (C, H, W) "
             "and arrays (H, W, C), with 1 or 3 channels."
         )
-    return Image.fromarray(
-        np.ascontiguousarray(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array)
-    )
+    return Image.fromarray(np.ascontiguousarray(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array))
 
 
 def _exact_bytes(array: AnyArray, name: str) -> AnyArray:

@@ -97,9 +97,7 @@ def plan(mode: str, height: int, width: int, image_shape: Shape | None, crop: bo
     if not is_grey and channels == 1:
         steps["grey (PIL L)"] = ""
     target = f"{to_height}x{to_width}"
-    size, box = (
-        _resize_and_crop(height, width, to_height, to_width) if crop else ((to_width, to_height), None)
-    )
+    size, box = _resize_and_crop(height, width, to_height, to_width) if crop else ((to_width, to_height), None)
     if size != (width, height):
         steps["bilinear"] = f"{height}x{width} -> {size[1]}x{size[0]}"
     if box:
@@ -129,9 +127,7 @@ def prepare(name: str, picture: Image.Image, image_shape: Shape | None, crop: bo
     """Return a PIL picture as uint8 (C, H, W) of `image_shape`, or why it cannot be."""
     try:
         if picture.width * picture.height > MAX_PIXELS:
-            return Refused(
-                name, f"{picture.width}x{picture.height} is more than {MAX_PIXELS // 10**6} megapixels"
-            )
+            return Refused(name, f"{picture.width}x{picture.height} is more than {MAX_PIXELS // 10**6} megapixels")
         how = plan(picture.mode, picture.height, picture.width, image_shape, crop)
         return Prepared(name, _apply(how, picture), how, picture.format or "")
     except Exception as error:  # untrusted bytes: Pillow's decoders raise nearly anything
@@ -257,9 +253,7 @@ class PictureFiles:
         """Return the number of each file's folder; None unless every file lies in one of several folders."""
         folders = [str(PurePosixPath(name).parent) for name in self.names]
         classes = {folder: i for i, folder in enumerate(sorted(set(folders)))}
-        return (
-            torch.tensor([classes[f] for f in folders]) if len(classes) > 1 and "." not in classes else None
-        )
+        return torch.tensor([classes[f] for f in folders]) if len(classes) > 1 and "." not in classes else None
 
 
 def load_pictures(
@@ -279,11 +273,7 @@ def load_pictures(
         ImageError: no picture at all, none that can be read, or several sizes and no `image_shape`.
     """
     name = path.name if isinstance(path, Path) else f"{len(path)} pictures"
-    source = (
-        str(path)
-        if isinstance(path, Path)
-        else ", ".join(map(str, path[:3])) + (", …" if len(path) > 3 else "")
-    )
+    source = str(path) if isinstance(path, Path) else ", ".join(map(str, path[:3])) + (", …" if len(path) > 3 else "")
     with ExitStack() as opened:
         files = _list_files(path, split, opened)
         if not files.names:
@@ -370,9 +360,7 @@ def _of_split(files: PictureFiles, split: str, source: Path) -> PictureFiles:
     if not splits:
         return files
     if split not in splits:
-        raise DataNotFoundError(
-            f"{source}: holds {splits.pop()} but no {split}; give the path of the folder you mean."
-        )
+        raise DataNotFoundError(f"{source}: holds {splits.pop()} but no {split}; give the path of the folder you mean.")
     chosen = [i for i, name in enumerate(files.names) if name.startswith(f"{split}/")]
     return PictureFiles([files.names[i].partition("/")[2] for i in chosen], lambda i: files.read(chosen[i]))
 
