@@ -4,6 +4,7 @@ A registered name, a path (`.npz`, `.npy`, `.zip`, a folder, one picture), an ar
 a torch `Dataset` or `DataLoader`. What is drawn by `limit` is drawn before it is decoded or resized.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -120,9 +121,12 @@ def _named(name: str, request: DatasetRequest, crop: bool) -> ImageSet:
 
 
 def _existing(source: str | Path) -> Path:
-    path = Path(source).expanduser()
-    if path.exists():
-        return path
+    path = Path(os.path.expanduser(source))
+    try:
+        if path.exists() and source != "":
+            return path
+    except OSError as error:
+        raise DataNotFoundError(f"{source} cannot be looked at ({error.strerror}); check the path.") from error
     if isinstance(source, str) and path.name == source and not path.suffix:
         raise UnknownNameError.of("data set (or file)", source, registry().datasets)
     raise DataNotFoundError(f"there is no file or folder {source}; check the path.")

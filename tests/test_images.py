@@ -419,6 +419,9 @@ def test_empty_folder_and_empty_zip(tmp_path):
     ("source", "error", "words"),
     [
         ("fashon-mnist", UnknownNameError, "did you mean fashion-mnist"),
+        ("", UnknownNameError, "no data set"),
+        ("x" * 5000 + ".npz", DataNotFoundError, "cannot be looked at|no file"),
+        ("~no-such-user/a.npz", DataNotFoundError, "no file or folder ~no-such-user"),
         ("no/such/folder", DataNotFoundError, "no file or folder no/such/folder"),
         ("nothing.npz", DataNotFoundError, r"nothing\.npz"),
         (["nothing.png"], DataNotFoundError, r"nothing\.png"),

@@ -103,4 +103,4 @@ class NamedSet:
 def data_folders() -> list[Path]:
     """Return the folders of OODKIT_DATA, or the default one."""
     listed = [part for part in os.environ.get("OODKIT_DATA", "").split(os.pathsep) if part]
-    return [Path(part).expanduser() for part in listed or [DEFAULT_FOLDER]]
+    return [Path(os.path.expanduser(part)) for part in listed or [DEFAULT_FOLDER]]
