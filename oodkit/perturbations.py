@@ -79,8 +79,9 @@ def dct(images: Tensor, keep: int = 28) -> Tensor:
         raise OptionError(f"dct: keep is {keep}; at least one coefficient must stay.")
     rows, columns = (_dct_basis(size, images.device) for size in images.shape[-2:])
     flat = (rows @ images.double() @ columns.T).flatten(2)  # (N, C, H·W)
-    # A stable sort, not topk, whose choice among equals depends on the device.
-    dropped = flat.abs().argsort(dim=2, descending=True, stable=True)[..., keep:]
+    # Symmetric images have equal coefficients, which rounding errors would put in an order of each device's own: round
+    # these away, and sort stably (topk's choice among equals depends on the device too).
+    dropped = flat.abs().round(decimals=6).argsort(dim=2, descending=True, stable=True)[..., keep:]
     coefficients = flat.scatter(2, dropped, 0.0).view(images.shape)
     return _to_uint8(rows.T @ coefficients @ columns)
 
@@ -98,12 +99,11 @@ def gaussian_blur(images: Tensor, kernel: int = 3, sigma: float = 0.8) -> Tensor
     check_images(images)
     if kernel < 1 or kernel % 2 == 0 or not 0 < sigma < math.inf:
         raise OptionError(f"gaussian-blur: kernel is {kernel}, sigma {sigma}; the one must be odd, the other positive.")
-    half = kernel // 2
-    if min(images.shape[-2:]) <= half:
-        raise ImageError(f"gaussian-blur: a kernel of {kernel} is too wide for images of {tuple(images.shape[-2:])}.")
+    half, (height, width) = kernel // 2, images.shape[-2:]
+    if min(height, width) <= half:
+        raise ImageError(f"gaussian-blur: a kernel of {kernel} is too wide for images of {height}x{width}.")
     offsets = torch.arange(-half, half + 1, dtype=torch.float64)
     weights = (-0.5 * (offsets / sigma).square()).softmax(0).tolist()
-    height, width = images.shape[-2:]
     blurred = F.pad(images.double(), (half, half, half, half), mode="reflect")
     # Sums of shifted images, not a convolution, which CUDA may do in TF32: three digits, not enough to round by.
     blurred = sum((w * blurred[..., i : i + height, :] for i, w in enumerate(weights)), blurred.new_zeros(()))
