@@ -27,7 +27,7 @@ def auroc(id_scores: Scores, ood_scores: Scores) -> float:
 
     Raises:
         OodkitError: one side is empty.
-    """  # noqa: DOC502  # raised by _rank
+    """
     from sklearn.metrics import roc_auc_score
 
     is_ood, ranks = _rank(id_scores, ood_scores)
@@ -46,7 +46,7 @@ def auprc(id_scores: Scores, ood_scores: Scores, positive: Positive = "ood") -> 
 
     Raises:
         OodkitError: one side is empty.
-    """  # noqa: DOC502  # raised by _rank
+    """
     from sklearn.metrics import average_precision_score
 
     is_positive, towards = _towards(positive, *_rank(id_scores, ood_scores))

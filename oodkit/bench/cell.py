@@ -1,0 +1,61 @@
+"""`Cell`: one finished row of a run: a detector on an ID set and an OOD set, with one seed."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from oodkit.bench.metrics import auprc, auroc, fpr_at_tpr
+
+__all__ = ["METRICS", "OVERALL", "Cell", "measure"]
+
+OVERALL = "overall"  # the OOD "set" that mixes all of a run's OOD sets
+METRICS = ("auroc", "auprc", "fpr95", "fpr80")  # those that tables show
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A row of results.jsonl."""
+
+    key: str  # hash of detector, model, image sets, options and seeds
+    detector: str
+    model: str
+    id: str
+    ood: str
+    seed: int
+    n_id: int
+    n_ood: int
+    auroc: float
+    auprc: float  # OOD is the positive class
+    auprc_id: float  # ID is the positive class
+    fpr95: float  # share of OOD taken for ID where 95 % of ID are kept
+    fpr80: float
+    fpr95_ood: float  # share of ID taken for OOD where 95 % of OOD are found
+    fpr80_ood: float
+    images_per_second: float | None  # of scoring the OOD set; None for the mix
+    non_finite_id: int  # scores that are infinite
+    non_finite_ood: int
+    device: str
+    options: dict[str, Any]  # the detector's; Any: what JSON can hold
+    model_options: dict[str, Any]
+    hashes: dict[str, str]  # of the files in the run folder, and of the image sets
+    sets: dict[str, Any]  # source, steps and skipped files of train, id and ood
+    versions: dict[str, str]
+    date: str  # UTC, ISO 8601
+
+
+def measure(id_scores: Tensor, ood_scores: Tensor) -> dict[str, Any]:  # Any: int or float
+    """Return the fields of a cell that follow from its scores, (N,) and (M,)."""
+    return {
+        "n_id": len(id_scores),
+        "n_ood": len(ood_scores),
+        "auroc": auroc(id_scores, ood_scores),
+        "auprc": auprc(id_scores, ood_scores),
+        "auprc_id": auprc(id_scores, ood_scores, positive="id"),
+        "fpr95": fpr_at_tpr(id_scores, ood_scores, 0.95),
+        "fpr80": fpr_at_tpr(id_scores, ood_scores, 0.8),
+        "fpr95_ood": fpr_at_tpr(id_scores, ood_scores, 0.95, positive="ood"),
+        "fpr80_ood": fpr_at_tpr(id_scores, ood_scores, 0.8, positive="ood"),
+        "non_finite_id": int((~id_scores.isfinite()).sum()),
+        "non_finite_ood": int((~ood_scores.isfinite()).sum()),
+    }

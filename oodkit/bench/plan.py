@@ -1,0 +1,167 @@
+"""From a spec to a plan: every name and option is looked up here, before any data is read or model trained."""
+
+import types
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+from oodkit.bench.spec import BenchSpec
+from oodkit.errors import ArtifactError, OptionError, PluginError, UnknownNameError
+from oodkit.options import DetectorOptions, ModelOptions, Options
+from oodkit.plugin import DetectorSpec, ModelSpec
+from oodkit.registry import Registered, detector_options, model_options, registry
+
+__all__ = ["Plan", "PlannedDetector", "check_options", "make_plan"]
+
+GENERATED = ("noise", "constant", "inverted", "rotated", "flipped", "dimmed")  # need no files
+DEFAULT_OOD = {"digits": ("photos", *GENERATED)}
+
+OptionsT = TypeVar("OptionsT", bound=Options)
+
+
+@dataclass(frozen=True)
+class PlannedDetector:
+    """A detector of the run, with checked options."""
+
+    entry: Registered[DetectorSpec]
+    options: DetectorOptions
+
+    @property
+    def name(self) -> str:
+        """The registered name."""
+        return self.entry.spec.name
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether it looks through a model."""
+        return self.entry.spec.model != "none"
+
+    def seeded(self, seed: int) -> DetectorOptions:
+        """Return the options with the run's seed, unless the user set one."""
+        if "seed" in self.options.model_fields_set:
+            return self.options
+        return self.options.model_copy(update={"seed": seed})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do."""
+
+    spec: BenchSpec
+    detectors: tuple[PlannedDetector, ...]
+    model: Registered[ModelSpec]
+    model_options: ModelOptions
+    model_file: Path | None  # of a model that is trained already
+    ood: tuple[str, ...]
+    run_folder: Path
+
+
+def make_plan(spec: BenchSpec) -> Plan:
+    """Return the plan of `spec`.
+
+    Raises:
+        UnknownNameError: a detector or model that no package registers.
+        OptionError: an unknown option, a value that is not allowed, or options for what is not in the run.
+        PluginError: a detector that cannot use the model.
+        ArtifactError: the model's file is damaged or none.
+    """
+    entry, saved, file = _find_model(spec.model)
+    entries = _find_detectors(spec.detectors, entry)
+    settings = _named_settings(spec, [e.spec.name for e in entries], entry.spec.name)
+    of_model = settings.pop(entry.spec.name, {})
+    if file is not None and of_model:
+        raise OptionError(f"the model comes from {file}: {', '.join(of_model)} cannot be changed any more.")
+    return Plan(
+        spec=spec,
+        detectors=tuple(
+            PlannedDetector(e, check_options(detector_options(e), e.spec.name, settings.get(e.spec.name, {})))
+            for e in entries
+        ),
+        model=entry,
+        model_options=check_options(model_options(entry), entry.spec.name, {**saved, **of_model}),
+        model_file=file,
+        ood=spec.ood or DEFAULT_OOD.get(spec.id, GENERATED),
+        run_folder=spec.run_folder or Path("runs") / (Path(spec.id).stem or "bench"),
+    )
+
+
+def check_options(kind: type[OptionsT], owner: str, values: dict[str, Any]) -> OptionsT:  # Any: an option's value
+    """Return the options of `owner`, from values that may be texts of the command line.
+
+    "a,b" becomes a list and "none" becomes None where the option takes one.
+
+    Raises:
+        OptionError: an unknown option, or a value that is not allowed.
+    """
+    return kind.parse(owner, {key: _from_text(kind, key, value) for key, value in values.items()})
+
+
+def _from_text(kind: type[Options], option: str, value: object) -> object:
+    if not isinstance(value, str) or option not in kind.model_fields:
+        return value
+    annotation = kind.model_fields[option].annotation
+    union = get_origin(annotation) in (Union, types.UnionType)
+    takes = get_args(annotation) if union else (annotation,)
+    if type(None) in takes and value.lower() == "none":
+        return None
+    if any(get_origin(kind) in (tuple, list) for kind in takes):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def _find_model(name: str) -> tuple[Registered[ModelSpec], dict[str, Any], Path | None]:
+    # The model's entry; for a file also the options that it was trained with, and its path.
+    if name in registry().models:
+        return registry().model(name), {}, None
+    path = Path(name).expanduser()
+    if not path.exists():
+        if path.name == name and not path.suffix:
+            raise UnknownNameError.of("model (or file)", name, registry().models)
+        raise ArtifactError(f"there is no model file {name}; `oodkit train --out {name}` makes one.")
+    from oodkit.artifact import read_artifact  # imports torch: only where there is a file
+
+    header, _ = read_artifact(path, "model")
+    if header.get("model") not in registry().models:
+        raise ArtifactError(
+            f"{path} holds a model {header.get('model')!r} of {header.get('origin') or 'an unknown package'}; "
+            "install it."
+        )
+    return registry().model(header["model"]), header.get("options", {}), path
+
+
+def _find_detectors(names: tuple[str, ...], model: Registered[ModelSpec]) -> list[Registered[DetectorSpec]]:
+    if "all" in names:
+        return [e for _, e in sorted(registry().detectors.items()) if _suits(e.spec, model.spec)]
+    entries = {entry.spec.name: entry for entry in (registry().detector(name) for name in names)}
+    for name, entry in entries.items():
+        if not _suits(entry.spec, model.spec):
+            raise PluginError(
+                f"{name} needs a {entry.spec.model} model, and {model.spec.name} is none. "
+                "Choose another model, or another detector."
+            )
+    return list(entries.values())
+
+
+def _suits(detector: DetectorSpec, model: ModelSpec) -> bool:
+    return detector.model in ("none", "any", model.kind)
+
+
+def _named_settings(spec: BenchSpec, detectors: list[str], model: str) -> dict[str, dict[str, Any]]:
+    """Return the options by registered name, `epochs` among the model's.
+
+    Raises:
+        OptionError: options of something that is not in the run, or epochs given twice.
+    """
+    settings: dict[str, dict[str, Any]] = {}
+    for name, values in spec.options.items():
+        known = registry().aliases.get(name, name)
+        if known not in (*detectors, model):
+            raise OptionError(
+                f"options for {name!r}: it is not in this run, which has {', '.join((*detectors, model))}."
+            )
+        settings[known] = {**settings.get(known, {}), **values}
+    if spec.epochs is not None:
+        if "epochs" in settings.get(model, {}):
+            raise OptionError(f"epochs are given twice: as epochs and as {model}.epochs.")
+        settings[model] = {**settings.get(model, {}), "epochs": spec.epochs}
+    return settings

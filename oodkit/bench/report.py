@@ -1,0 +1,204 @@
+"""What a finished run looks like: tables for people, one JSON document for programs."""
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from oodkit.bench.cell import METRICS, OVERALL, Cell
+from oodkit.bench.runner import BenchResult
+
+__all__ = ["as_json", "failure_text", "print_tables"]
+
+TITLES = {"auroc": "AUROC", "auprc": "AUPRC", "fpr95": "FPR95", "fpr80": "FPR80"}
+LOWER_IS_BETTER = {"fpr95", "fpr80"}
+LEGEND = (
+    "AUROC, AUPRC (OOD positive): 1 is best; an AUROC below 0.5 is worse than chance. FPR95, FPR80: the share of "
+    "OOD taken for ID where 95 % or 80 % of ID are kept; 0 is best."
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A mean over seeds, and its standard deviation where there are several."""
+
+    mean: float
+    deviation: float | None
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> "Figure":
+        """Return the figure of the values, one per seed."""
+        values = list(values)
+        return cls(fmean(values), stdev(values) if len(values) > 1 else None)
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f}" + ("" if self.deviation is None else f"±{self.deviation:.3f}")
+
+
+def print_tables(result: BenchResult, console: Console) -> None:
+    """Print a table per detector and, for several, one that compares them."""
+    console.print(_headline(result), soft_wrap=True)
+    detectors = [planned.name for planned in result.plan.detectors]
+    for detector in detectors:
+        console.print(_detector_table(result, detector))
+    if len(detectors) > 1:
+        for table in _comparison(result, detectors, console.width):
+            console.print(table)
+    console.print(Text(LEGEND, style="dim"))
+    made = len(result.cells) - result.reused
+    console.print(
+        f"Run folder: {result.plan.run_folder} ({made} cells made now, {result.reused} found)", soft_wrap=True
+    )
+
+
+def as_json(result: BenchResult) -> str:
+    """Return the whole result as one JSON document."""
+    document = {
+        "run_folder": str(result.plan.run_folder),
+        "spec": result.plan.spec.model_dump(mode="json"),
+        "cells": [asdict(cell) for cell in result.cells],
+        "summary": {planned.name: _summary(result, planned.name) for planned in result.plan.detectors},
+        "failures": [asdict(failure) for failure in result.failures],
+        "reused": result.reused,
+    }
+    return json.dumps(document, indent=2, allow_nan=False)
+
+
+def failure_text(result: BenchResult) -> str:
+    """Return one sentence for each reason why cells are missing, with our bugs' tracebacks."""
+    texts = []
+    for failure in result.failures:
+        names = list(dict.fromkeys(detector for detector, _, _ in failure.cells))
+        sets = list(dict.fromkeys(ood for _, ood, _ in failure.cells))
+        where = f"{', '.join(names)} on {', '.join(sets)}"
+        texts.append(f"{failure.trace}{len(failure.cells)} cells failed ({where}): {failure.reason}")
+    return "\n".join(texts)
+
+
+# --- figures ------------------------------------------------------------------------------------------------------
+
+
+def _cells(result: BenchResult, detector: str, ood: str) -> list[Cell]:
+    return [cell for cell in result.cells if cell.detector == detector and cell.ood == ood]
+
+
+def _over_sets(result: BenchResult, detector: str, metric: str, join: Callable[[list[float]], float]) -> Figure | None:
+    """Return `join` of a metric over the OOD sets, seed by seed; None where no cell is finished."""
+    by_seed: dict[int, list[float]] = {}
+    for ood in result.ood:
+        for cell in _cells(result, detector, ood):
+            by_seed.setdefault(cell.seed, []).append(getattr(cell, metric))
+    return Figure.of(join(values) for values in by_seed.values()) if by_seed else None
+
+
+def _worst(metric: str) -> Callable[[list[float]], float]:
+    return max if metric in LOWER_IS_BETTER else min
+
+
+def _figure(result: BenchResult, detector: str, ood: str, metric: str) -> Figure | None:
+    if ood == "mean":
+        return _over_sets(result, detector, metric, fmean)
+    if ood == "worst":
+        return _over_sets(result, detector, metric, _worst(metric))
+    found = _cells(result, detector, ood)
+    return Figure.of(getattr(cell, metric) for cell in found) if found else None
+
+
+def _summary(result: BenchResult, detector: str) -> dict[str, Any]:  # Any: what JSON can hold
+    rows = {row: {m: _figure(result, detector, row, m) for m in METRICS} for row in _rows_below(result)}
+    return {row: {m: asdict(f) for m, f in figures.items() if f is not None} for row, figures in rows.items()}
+
+
+def _rows_below(result: BenchResult) -> list[str]:
+    """Return the rows that sum up; none for a single OOD set, which they would only repeat."""
+    return [OVERALL, "mean", "worst"] if len(result.ood) > 1 else []
+
+
+# --- tables -------------------------------------------------------------------------------------------------------
+
+
+def _headline(result: BenchResult) -> Text:
+    spec, cells = result.plan.spec, result.cells
+    parts = [f"ID: {spec.id}" + (f", {cells[0].n_id:,} test images" if cells else "")]
+    if any(planned.needs_model for planned in result.plan.detectors):
+        source = f" from {result.plan.model_file}" if result.plan.model_file else ""
+        parts.append(f"model: {result.plan.model.spec.name}{source}")
+    parts.append(f"seeds: {', '.join(map(str, spec.seeds))}" if len(spec.seeds) > 1 else f"seed: {spec.seeds[0]}")
+    devices = sorted({cell.device for cell in cells})
+    return Text(" · ".join(parts + devices), style="bold")
+
+
+def _detector_table(result: BenchResult, detector: str) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column(detector, overflow="fold", header_style="bold cyan")
+    for metric in METRICS:
+        table.add_column(TITLES[metric], justify="right", no_wrap=True)
+    table.add_column("images/s", justify="right", no_wrap=True)
+    for ood in result.ood:
+        table.add_row(ood, *_metric_texts(result, detector, ood), _speed(_cells(result, detector, ood)))
+    table.add_section()
+    for row in _rows_below(result):
+        table.add_row(row, *_metric_texts(result, detector, row), "", style="bold" if row != OVERALL else "")
+    return table
+
+
+def _metric_texts(result: BenchResult, detector: str, ood: str) -> list[Text]:
+    return [_as_text(_figure(result, detector, ood, metric), metric) for metric in METRICS]
+
+
+def _as_text(figure: Figure | None, metric: str) -> Text:
+    if figure is None:
+        return Text("failed", style="red")
+    bad = metric == "auroc" and figure.mean < 0.5
+    return Text(str(figure), style="red" if bad else "")
+
+
+def _speed(cells: list[Cell]) -> str:
+    speeds = [cell.images_per_second for cell in cells if cell.images_per_second is not None]
+    if not speeds:
+        return ""
+    mean = fmean(speeds)
+    # Two digits that mean something, and never 0.
+    return f"{mean:,.0f}" if mean >= 10 else f"{mean:.{max(1, 1 - math.floor(math.log10(mean)))}f}"
+
+
+def _comparison(result: BenchResult, detectors: list[str], width: int) -> list[Table]:
+    """Return AUROC, detectors down and sets across, the best in bold; in several tables where one is too wide."""
+    columns = [*_rows_below(result)[1:], *_rows_below(result)[:1], *result.ood]
+    best = {
+        column: max((f.mean for d in detectors if (f := _figure(result, d, column, "auroc"))), default=math.nan)
+        for column in columns
+    }
+    cell_width = 11 if len(result.plan.spec.seeds) > 1 else 5
+    free = width - max(map(len, (*detectors, "AUROC")))
+    tables: list[Table] = []
+    used = free + 1
+    for column in columns:
+        needed = max(len(column), cell_width) + 2
+        if used + needed > free:
+            tables.append(Table(box=SIMPLE_HEAD, pad_edge=False))
+            tables[-1].add_column("AUROC", no_wrap=True)
+            used = 0
+        tables[-1].add_column(column, justify="right", no_wrap=True)
+        used += needed
+    start = 0
+    for table in tables:
+        shown = columns[start : start + len(table.columns) - 1]
+        start += len(shown)
+        for detector in detectors:
+            texts = []
+            for column in shown:
+                figure = _figure(result, detector, column, "auroc")
+                text = _as_text(figure, "auroc")
+                if figure is not None and round(figure.mean, 3) == round(best[column], 3):
+                    text.stylize("bold")
+                texts.append(text)
+            table.add_row(detector, *texts)
+    return tables

@@ -1,0 +1,154 @@
+"""The image sets of a run, all loaded before any training starts."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from oodkit.bench.plan import Plan
+from oodkit.errors import DataNotFoundError, ImageError
+from oodkit.images import ImageSet, Shape, draw_indices
+from oodkit.loading import load_images
+from oodkit.model import GenerativeModel
+from oodkit.registry import registry
+
+__all__ = ["Sets", "load_sets", "load_train_images"]
+
+SIDE = 32  # pictures given by path are brought to 32x32, as the named sets are
+PROBE = 64  # pictures that decide whether a set is grey
+TEST_SHARE = 5  # of an ID set without splits, every fifth image becomes a test image
+
+
+@dataclass(frozen=True)
+class Sets:
+    """The images of one seed; `ood` by the label that rows and tables show."""
+
+    train: ImageSet
+    test: ImageSet
+    ood: dict[str, ImageSet]
+
+
+def load_sets(plan: Plan, model: GenerativeModel | None) -> dict[int, Sets]:
+    """Return the sets of each seed, all of one image shape: `model`'s, or else the ID set's.
+
+    Raises:
+        DataNotFoundError: a set is not on this machine.
+        UnknownNameError: a set is neither a name nor a path.
+        ImageError: a set cannot be read, or the ID set is too small.
+    """
+    loaded: dict[int, Sets] = {}
+    shape = model.image_shape if model is not None else None
+    for seed in plan.spec.seeds:
+        train, test = _load_id(plan, seed, shape, next(iter(loaded.values()), None))
+        if len(test) < 2:
+            raise ImageError(f"{plan.spec.id}: {len(test)} test image is too few; give at least 2.")
+        loaded[seed] = Sets(train, test, _load_ood(plan, seed, test))
+    return loaded
+
+
+def load_train_images(
+    source: str, *, limit: int | None = None, seed: int = 0, image_shape: Shape | None = None, download: bool = False
+) -> ImageSet:
+    """Return the training images that a benchmark with `--id source` would use.
+
+    Raises:
+        DataNotFoundError: the set is not on this machine.
+        UnknownNameError: it is neither a name nor a path.
+        ImageError: it cannot be read, or is too small.
+    """
+    if source in registry().datasets:
+        return load_images(source, "train", limit=limit, seed=seed, image_shape=image_shape, download=download)
+    return _load_path(source, seed, image_shape, limit, None)[0]
+
+
+def _load_id(plan: Plan, seed: int, shape: Shape | None, before: Sets | None) -> tuple[ImageSet, ImageSet]:
+    """Return training and test images; `before` are an earlier seed's."""
+    spec = plan.spec
+    if spec.id not in registry().datasets:
+        return _load_path(spec.id, seed, shape, spec.train_limit, spec.limit)
+    if before is not None and spec.train_limit is None:
+        train = before.train  # all of them: no draw depends on the seed
+    else:
+        train = load_train_images(spec.id, limit=spec.train_limit, seed=seed, image_shape=shape, download=spec.download)
+    test = load_images(
+        spec.id, "test", limit=spec.limit, seed=seed, image_shape=train.image_shape, download=spec.download
+    )
+    return train, test
+
+
+def _load_path(
+    source: str, seed: int, shape: Shape | None, train_limit: int | None, limit: int | None
+) -> tuple[ImageSet, ImageSet]:
+    """Return training and test images of a path: its own splits, or else ours."""
+    shape = shape or _shape_of(source)
+    if _has_splits(source):
+        train = load_images(source, "train", limit=train_limit, seed=seed, image_shape=shape)
+        return train, load_images(source, "test", limit=limit, seed=seed, image_shape=shape)
+    train, test = _split(load_images(source, "all", image_shape=shape))
+    return (
+        train if train_limit is None else train.sample(train_limit, seed),
+        test if limit is None else test.sample(limit, seed),
+    )
+
+
+def _load_ood(plan: Plan, seed: int, test: ImageSet) -> dict[str, ImageSet]:
+    labels = _labels(plan.ood)
+    return {
+        label: load_images(
+            source,
+            "test",
+            limit=plan.spec.limit,
+            seed=seed,
+            image_shape=test.image_shape,
+            download=plan.spec.download,
+            reference=test,
+        )
+        for label, source in labels.items()
+    }
+
+
+def _labels(sources: tuple[str, ...]) -> dict[str, str]:
+    """Return the sources by a short label: a name, or a path's last part where no other ends so."""
+    short = [s if s in registry().datasets else Path(s).name for s in sources]
+    return {label if short.count(label) == 1 else source: source for label, source in zip(short, sources, strict=True)}
+
+
+def _has_splits(source: str) -> bool:
+    """Return whether a path holds folders train and test: then a split of any other name is refused."""
+    try:
+        load_images(source, "neither", limit=1, image_shape=(1, SIDE, SIDE))
+    except DataNotFoundError:
+        return True
+    except ImageError:  # its first picture is damaged; it has no splits, or this could not have happened
+        return False
+    return False
+
+
+def _shape_of(source: str) -> Shape:
+    """Return (1, 32, 32) for a path of pictures that are grey, in whatever format, else (3, 32, 32)."""
+    try:
+        probe = load_images(source, "train", limit=PROBE, image_shape=(3, SIDE, SIDE))
+    except ImageError:  # those drawn are all damaged
+        probe = load_images(source, "train", image_shape=(3, SIDE, SIDE))
+    grey = bool((probe.images == probe.images[:, :1]).all())
+    return (1 if grey else 3, SIDE, SIDE)
+
+
+def _split(images: ImageSet) -> tuple[ImageSet, ImageSet]:
+    """Return four fifths for training and one fifth for tests, the same ones in every run.
+
+    Raises:
+        ImageError: there are too few.
+    """
+    if len(images) < 2 * TEST_SHARE:
+        raise ImageError(
+            f"{images.name}: {len(images)} images are too few to split into training and test images; "
+            f"give at least {2 * TEST_SHARE}, or folders train and test."
+        )
+    chosen = draw_indices(len(images), len(images) // TEST_SHARE, seed=0)
+    is_test = torch.zeros(len(images), dtype=torch.bool).index_fill(0, chosen, True)
+    others = (~is_test).nonzero().flatten()
+    step = f"no splits: {len(others)} of {len(images)} for training, {len(chosen)} for tests (drawn, seed 0)"
+    parts = {"train": images.select(others), "test": images.select(chosen)}
+    train, test = (replace(part, split=name, steps=(*part.steps, step)) for name, part in parts.items())
+    return train, test

@@ -1,0 +1,97 @@
+"""`BenchSpec`: what a benchmark is asked for, from flags, a TOML file, or both. No torch here."""
+
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from oodkit.errors import OptionError
+from oodkit.options import Options
+
+__all__ = ["BenchSpec", "parse_settings", "read_spec"]
+
+
+def _as_list(value: object) -> object:
+    """Return `"a,b"` as a list and a single number as a list of one; each value once, in order."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    elif isinstance(value, int):
+        value = [value]
+    return list(dict.fromkeys(value)) if isinstance(value, list | tuple) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_as_list)]
+
+
+class BenchSpec(Options):
+    """One benchmark: every detector × OOD set × seed, on one model family and one ID set."""
+
+    detectors: Names = Field(
+        ("rose-ekfac", "nll"), min_length=1, description="Detectors; all: every one that suits the model."
+    )
+    model: str = Field("vae", min_length=1, description="A model's name, or a file that `oodkit train` wrote.")
+    id: str = Field("digits", min_length=1, description="The in-distribution set: a name or a path.")
+    ood: Names = Field(
+        (), description="OOD sets, names or paths; by default sets that need no download and suit the ID set."
+    )
+    seeds: Seeds = Field((0,), min_length=1, description="Each seed trains, draws images and fits detectors anew.")
+    limit: int = Field(1000, ge=2, description="Test images of each set, at most.")
+    train_limit: int | None = Field(None, ge=2, description="Training images, at most; by default all.")
+    epochs: int | None = Field(None, ge=0, description="Short for the model's option `epochs`.")
+    batch_size: int | None = Field(None, ge=1, description="Images scored at a time.")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    download: bool = Field(False, description="Fetch named sets that are not on this machine.")
+    run_folder: Path | None = Field(None, description="Where all is kept; by default runs/<ID set>.")
+    options: dict[str, dict[str, Any]] = Field(  # Any: an option's value
+        {}, description="Options of detectors and of the model, by name."
+    )
+
+
+def read_spec(file: str | Path | None = None, **flags: Any) -> BenchSpec:  # Any: a field's value
+    """Return the spec that a TOML file and flags make together; a flag that is not None wins.
+
+    Args:
+        file: keys as the fields of `BenchSpec`; options in tables, `[options.rose-ekfac]`.
+        **flags: fields of `BenchSpec`; `options` are joined with the file's, option by option.
+
+    Raises:
+        OptionError: no such file, no TOML, an unknown key, or a value that is not allowed.
+    """
+    values = _read_toml(Path(file)) if file is not None else {}
+    given = {key: value for key, value in flags.items() if value is not None}
+    mine, theirs = given.get("options"), values.get("options")
+    if isinstance(mine, dict) and isinstance(theirs, dict):
+        given["options"] = theirs | {
+            name: settings | changes if isinstance(settings := theirs.get(name, {}), dict) else settings
+            for name, changes in mine.items()
+        }
+    return BenchSpec.parse("bench", {**values, **given})
+
+
+def parse_settings(texts: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return `NAME.OPTION=VALUE` texts as {name: {option: value}}.
+
+    Raises:
+        OptionError: a text of another form.
+    """
+    settings: dict[str, dict[str, str]] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        name, dot, option = key.strip().partition(".")
+        if not (equals and dot and name and option):
+            raise OptionError(f"--set {text}: write NAME.OPTION=VALUE, such as rose-ekfac.damping=1e-6.")
+        settings.setdefault(name, {})[option] = value.strip()
+    return settings
+
+
+def _read_toml(file: Path) -> dict[str, Any]:  # Any: what TOML can hold
+    try:
+        with file.open("rb") as opened:
+            return tomllib.load(opened)
+    except OSError as error:
+        raise OptionError(f"cannot read the spec {file}: {error.strerror or error}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise OptionError(f"the spec {file} is no TOML file ({error}).") from error

@@ -1,0 +1,230 @@
+"""`RunFolder`: a run folder as a database. One process at a time; a killed run loses nothing that was finished.
+
+    results.jsonl                  one row per finished cell, appended and flushed to the disk
+    scores/<hash>.safetensors      the raw scores of one fitted detector on one image set
+    models/<hash>.safetensors      trained models, and <hash>.checkpoint while one trains
+    detectors/<hash>.safetensors   fitted detectors, and <hash>/ for checkpoints while one is fitted
+
+Each hash is of all that determines the thing, so that what is found is what would be made again.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from oodkit.artifact import read_artifact, write_artifact
+from oodkit.bench.cell import Cell
+from oodkit.errors import ArtifactError, RunFolderError
+
+__all__ = ["RunFolder", "Scores", "fingerprint"]
+
+Made = TypeVar("Made")
+
+
+def fingerprint(**parts: Any) -> str:  # Any: what JSON can hold
+    """Return a hash of `parts`, 32 hexadecimal digits; equal for equal parts, whatever their order."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The raw scores of one image set, (N,), and how fast they were made."""
+
+    values: Tensor
+    images_per_second: float
+    device: str
+
+
+class RunFolder:
+    """An open run folder; use it as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = FileLock(path / ".lock")
+        self._cells: dict[str, Cell] = {}
+
+    def __enter__(self) -> Self:
+        """Take the folder and read its rows.
+
+        Raises:
+            RunFolderError: it cannot be made or written, or another process has it.
+        """
+        try:
+            for name in ("scores", "models", "detectors"):
+                (self.path / name).mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise RunFolderError(
+                f"{self.path} is in use by {self._owner()}; wait for it, or choose another --run-folder."
+            ) from None
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot write the run folder {self.path}: {error.strerror or error}; choose another --run-folder."
+            ) from error
+        try:
+            self._write_owner()
+            self._read_cells()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(OSError):
+            self._owner_file.unlink(missing_ok=True)
+        self._lock.release()
+
+    # --- rows
+
+    def cell(self, key: str) -> Cell | None:
+        """Return the finished cell of this hash."""
+        return self._cells.get(key)
+
+    def append(self, cell: Cell) -> None:
+        """Add a finished cell; when this returns, the row is on the disk.
+
+        Raises:
+            RunFolderError: no space, or no permission.
+        """
+        line = json.dumps(asdict(cell), allow_nan=False) + "\n"
+        try:
+            with self._results.open("ab") as file:
+                file.write(line.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise self._cannot_write(self._results, error) from error
+        self._cells[cell.key] = cell
+
+    def _read_cells(self) -> None:
+        if not self._results.exists():
+            return
+        content = self._results.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):  # a run was killed while it wrote: that cell is made again
+            with self._results.open("r+b") as file:
+                file.truncate(whole)
+        damaged = 0
+        for line in content[:whole].splitlines():
+            try:
+                cell = Cell(**json.loads(line))
+            except (ValueError, TypeError):  # damaged, or of an oodkit whose rows had other fields
+                damaged += 1
+            else:
+                self._cells[cell.key] = cell
+        if damaged:
+            warnings.warn(f"{self._results}: {damaged} rows cannot be read; their cells are made again.", stacklevel=2)
+
+    # --- files
+
+    def scores(self, key: str) -> Scores | None:
+        """Return the stored scores; None where there are none, or, with a warning, where they are damaged."""
+
+        def read(path: Path) -> Scores:
+            header, tensors = read_artifact(path, "scores")
+            try:
+                return Scores(tensors["scores"], header["images_per_second"], header["device"])
+            except KeyError as error:
+                raise ArtifactError(f"{path}: {error} is missing.") from error
+
+        return self.read(self.path / "scores" / f"{key}.safetensors", read)
+
+    def write_scores(self, key: str, scores: Scores, **about: Any) -> None:  # Any: what JSON can hold
+        """Keep scores; `about` says in the file's header what they are of.
+
+        Raises:
+            RunFolderError: no space, or no permission.
+        """
+        header = {"images_per_second": scores.images_per_second, "device": scores.device, **about}
+        path = self.path / "scores" / f"{key}.safetensors"
+        self.write(path, lambda path: write_artifact(path, "scores", header, {"scores": scores.values}))
+
+    def model_file(self, key: str) -> Path:
+        """Return where a trained model is kept; its checkpoint ends in .checkpoint."""
+        return self.path / "models" / f"{key}.safetensors"
+
+    def detector_file(self, key: str) -> Path:
+        """Return where a fitted detector is kept."""
+        return self.path / "detectors" / f"{key}.safetensors"
+
+    def work_folder(self, key: str) -> Path:
+        """Return a folder for the checkpoints of one detector's fit; `drop_work_folder` removes it.
+
+        Raises:
+            RunFolderError: no space, or no permission.
+        """
+        folder = self.path / "detectors" / key
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise self._cannot_write(folder, error) from error
+        return folder
+
+    def drop_work_folder(self, key: str) -> None:
+        """Remove what `work_folder` gave."""
+        shutil.rmtree(self.path / "detectors" / key, ignore_errors=True)
+
+    def read(self, path: Path, load: Callable[[Path], Made]) -> Made | None:
+        """Return `load(path)`; None where there is no file, or, with a warning, where it is damaged."""
+        if not path.exists():
+            return None
+        try:
+            return load(path)
+        except ArtifactError as error:
+            warnings.warn(f"{error} It is made again now.", stacklevel=2)
+            return None
+
+    def write(self, path: Path, save: Callable[[Path], None]) -> None:
+        """Call `save(path)`.
+
+        Raises:
+            RunFolderError: no space, or no permission.
+        """
+        try:
+            save(path)
+        except ArtifactError as error:
+            raise RunFolderError(str(error)) from error
+
+    # --- the lock
+
+    @property
+    def _results(self) -> Path:
+        return self.path / "results.jsonl"
+
+    @property
+    def _owner_file(self) -> Path:
+        # Beside the lock, not in it: whoever asks for a lock empties its file.
+        return self.path / ".owner"
+
+    def _write_owner(self) -> None:
+        try:
+            self._owner_file.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+        except OSError as error:
+            raise self._cannot_write(self._owner_file, error) from error
+
+    def _owner(self) -> str:
+        try:
+            return self._owner_file.read_text().strip() or "another process"
+        except OSError:
+            return "another process"
+
+    @staticmethod
+    def _cannot_write(path: Path, error: OSError) -> RunFolderError:
+        return RunFolderError(
+            f"cannot write {path}: {error.strerror or error}; free space there, or choose another --run-folder."
+        )

@@ -1,0 +1,268 @@
+"""What one seed and one detector of a run need: each thing is found in the run folder, or made and kept there."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from platform import python_version
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from oodkit import __version__
+from oodkit.bench.cell import OVERALL, Cell, measure
+from oodkit.bench.plan import Plan, PlannedDetector
+from oodkit.bench.sets import Sets
+from oodkit.bench.store import RunFolder, Scores, fingerprint
+from oodkit.detector import Detector, create_detector, load_detector
+from oodkit.device import device_name
+from oodkit.errors import ArtifactError, RunFolderError
+from oodkit.images import ImageSet, draw_indices
+from oodkit.model import GenerativeModel, load_model, train_model
+from oodkit.options import Options
+from oodkit.registry import registry
+
+__all__ = ["DetectorWork", "SeedWork"]
+
+SHARE_OF_MIX = 1000  # images of each OOD set in the overall mix, at most
+SHOWN_SKIPPED = 20  # sentences about unreadable files that a row keeps, at most
+
+Made = TypeVar("Made")
+
+
+class _Once(Generic[Made]):
+    """Makes something when it is first asked for; afterwards gives the same thing, or raises the same error."""
+
+    def __init__(self, make: Callable[[], Made]) -> None:
+        self._make = make
+        self._made: Made | None = None
+        self._error: Exception | None = None
+
+    def __call__(self) -> Made:
+        if self._error is not None:
+            raise self._error
+        if self._made is None:
+            try:
+                self._made = self._make()
+            except Exception as error:
+                self._error = error
+                raise
+        return self._made
+
+
+@dataclass
+class SeedWork:
+    """What the detectors of one seed share: the images, and the model, trained or read when it is first needed."""
+
+    plan: Plan
+    folder: RunFolder
+    device: torch.device
+    seed: int
+    sets: Sets
+    given: GenerativeModel | None  # of a model that came from a file
+    say: Callable[[str], None]
+
+    def __post_init__(self) -> None:
+        self.key = self._key()
+        self.model = _Once(lambda: self._find_or_train() if self.given is None else self.given)
+
+    def _key(self) -> str:
+        if self.plan.model_file is not None:
+            return fingerprint(file=sha256(self.plan.model_file.read_bytes()).hexdigest())
+        return fingerprint(
+            oodkit=__version__,
+            model=self.plan.model.spec.name,
+            origin=self.plan.model.origin,
+            options=_plain(self.plan.model_options),
+            train=self.sets.train.hash,
+            seed=self.seed,
+        )
+
+    def _find_or_train(self) -> GenerativeModel:
+        file = self.folder.model_file(self.key)
+        model = self.folder.read(file, lambda path: load_model(path, self.device))
+        if model is not None:
+            return model
+        name, train = self.plan.model.spec.name, self.sets.train
+        self.say(f"training {name} on {train.name}: {len(train):,} images, seed {self.seed}")
+        start = time.perf_counter()
+        with _DiskErrors():
+            model = train_model(
+                name,
+                train,
+                seed=self.seed,
+                device=self.device,
+                checkpoint=file.with_suffix(".checkpoint"),
+                **self.plan.model_options.model_dump(),
+            )
+        self.folder.write(file, model.save)
+        self.say(f"trained {name} in {time.perf_counter() - start:.0f} s")
+        return model
+
+
+class DetectorWork:
+    """One detector with one seed: fitted, and each set scored, when a cell first needs it."""
+
+    def __init__(self, planned: PlannedDetector, shared: SeedWork) -> None:
+        self.planned, self.shared = planned, shared
+        self.folder, self.sets, self.seed = shared.folder, shared.sets, shared.seed
+        self.options = planned.seeded(shared.seed)
+        self.key = self._key()
+        self._detector = _Once(self._find_or_fit)
+        self._id_scores = self._once_scored(shared.sets.test)
+        self._ood_scores = {name: self._once_scored(images) for name, images in shared.sets.ood.items()}
+
+    def _key(self) -> str:
+        curvature = self.planned.entry.curvature
+        return fingerprint(
+            oodkit=__version__,
+            detector=self.planned.name,
+            origin=self.planned.entry.origin,
+            curvature=registry().curvature(curvature.name).origin if curvature is not None else "",
+            options=_plain(self.options),
+            model=self.shared.key if self.planned.needs_model else "",
+            train=self.sets.train.hash,
+        )
+
+    def cell_key(self, label: str) -> str:
+        """Return the hash of all that determines a cell, and of the names that its row shows."""
+        sets = self.sets.ood if label == OVERALL else {label: self.sets.ood[label]}
+        return fingerprint(
+            detector=self.key,
+            id={self.shared.plan.spec.id: self.sets.test.hash},
+            ood={name: images.hash for name, images in sets.items()},
+            overall=label == OVERALL,
+            seed=self.seed,
+        )
+
+    def make_cell(self, key: str, label: str) -> Cell:
+        """Return a finished cell; whatever it needs and is not stored is made now."""
+        known = self._id_scores()
+        if label == OVERALL:
+            parts = [self._ood_scores[name]().values for name in self.sets.ood]
+            other = torch.cat([p[draw_indices(len(p), SHARE_OF_MIX, self.seed)] for p in parts])
+            speed, device = None, known.device
+        else:
+            scores = self._ood_scores[label]()
+            other, speed, device = scores.values, scores.images_per_second, scores.device
+        plan = self.shared.plan
+        return Cell(
+            key=key,
+            detector=self.planned.name,
+            model=plan.model.spec.name if self.planned.needs_model else "",
+            id=plan.spec.id,
+            ood=label,
+            seed=self.seed,
+            images_per_second=speed,
+            device=device,
+            options=_plain(self.options),
+            model_options=_plain(self.shared.plan.model_options) if self.planned.needs_model else {},
+            hashes=self._hashes(label),
+            sets={
+                "train": _describe(self.sets.train),
+                "id": _describe(self.sets.test),
+                "ood": list(self.sets.ood) if label == OVERALL else _describe(self.sets.ood[label]),
+            },
+            versions={
+                "oodkit": __version__,
+                "torch": str(torch.__version__),
+                "python": python_version(),
+                "detector": self.planned.entry.origin,
+                "model": plan.model.origin if self.planned.needs_model else "",
+            },
+            date=datetime.now(UTC).isoformat(timespec="seconds"),
+            **measure(known.values, other),
+        )
+
+    def _hashes(self, label: str) -> dict[str, str]:
+        hashes = {
+            "model": self.shared.key if self.planned.needs_model else "",
+            "detector": self.key,
+            "train": self.sets.train.hash,
+            "id": self.sets.test.hash,
+            "id_scores": self._scores_key(self.sets.test),
+        }
+        if label != OVERALL:
+            ood = self.sets.ood[label]
+            hashes |= {"ood": ood.hash, "ood_scores": self._scores_key(ood)}
+        return hashes
+
+    def _find_or_fit(self) -> Detector[Any]:  # Any: options of any detector
+        size, file = self.shared.plan.spec.batch_size, self.folder.detector_file(self.key)
+        detector = self.folder.read(file, lambda path: load_detector(path, self.shared.device, size))
+        if detector is not None:
+            return detector
+        detector = create_detector(
+            self.planned.name,
+            self.shared.model() if self.planned.needs_model else None,
+            device=self.shared.device,
+            batch_size=size,
+            **self.options.model_dump(),
+        )
+        detector.work_folder = self.folder.work_folder(self.key)
+        start = time.perf_counter()
+        with _DiskErrors():
+            detector.fit(self.sets.train)
+        self.folder.write(file, detector.save)
+        self.folder.drop_work_folder(self.key)
+        self.shared.say(f"fitted {self.planned.name} in {time.perf_counter() - start:.1f} s")
+        return detector
+
+    def _scores_key(self, images: ImageSet) -> str:
+        return fingerprint(detector=self.key, images=images.hash)
+
+    def _once_scored(self, images: ImageSet) -> _Once[Scores]:
+        def find_or_score() -> Scores:
+            key = self._scores_key(images)
+            scores = self.folder.scores(key)
+            if scores is None:
+                scores = _score(self._detector(), images)
+                self.folder.write_scores(key, scores, detector=self.planned.name, images=images.name, seed=self.seed)
+            return scores
+
+        return _Once(find_or_score)
+
+
+def _score(detector: Detector[Any], images: ImageSet) -> Scores:  # Any: options of any detector
+    """Return the scores and the speed, without the first batch where there are more: it warms up."""
+    everything = torch.arange(len(images))
+    parts = [everything[: detector.batch_size], everything[detector.batch_size :]]
+    values, seconds = [], 0.0
+    for part in parts:
+        if len(part):
+            start = time.perf_counter()
+            values.append(detector.score(images.select(part)))  # on the CPU: a GPU has finished
+            seconds = time.perf_counter() - start
+    return Scores(torch.cat(values), len(values[-1]) / max(seconds, 1e-9), device_name(detector.device))
+
+
+class _DiskErrors:
+    """A context in which a full disk is the run folder's trouble, not one detector's."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ArtifactError) and isinstance(error.__cause__, OSError):
+            raise RunFolderError(str(error)) from error
+
+
+def _plain(options: Options) -> dict[str, Any]:  # Any: what JSON can hold
+    """Return the options as strict JSON can hold them, infinity as "inf"; options read such texts back."""
+    values = options.model_dump(mode="json")
+    return {
+        key: str(value) if isinstance(value, float) and value in (float("inf"), -float("inf")) else value
+        for key, value in values.items()
+    }
+
+
+def _describe(images: ImageSet) -> dict[str, Any]:  # Any: what JSON can hold
+    return {
+        "count": len(images),
+        "shape": list(images.image_shape),
+        "source": images.source,
+        "steps": list(images.steps),
+        "skipped": len(images.skipped),
+        "first_skipped": list(images.skipped[:SHOWN_SKIPPED]),
+    }
