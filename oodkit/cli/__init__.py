@@ -1,0 +1,47 @@
+"""The command line: parse, call one library function, print.
+
+Exit codes: 0 done; 1 some of it failed, or a bug of ours (with a traceback); 2 a mistake of the user's, in one
+sentence; 130 interrupted, with the line that goes on.
+"""
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+
+from oodkit.cli.output import warnings_as_lines
+from oodkit.cli.parser import build_parser, parse
+from oodkit.errors import OodkitError
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        with warnings_as_lines():
+            code = _run(arguments)
+            sys.stdout.flush()  # so that a closed pipe is noticed here and not at exit
+            return code
+    except OodkitError as error:
+        print(f"oodkit: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("oodkit: interrupted; all that was finished is kept.", file=sys.stderr)
+        if arguments and arguments[0] in ("bench", "train"):
+            print(f"Go on with: oodkit {shlex.join(arguments)}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader (`head`) has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(arguments: list[str]) -> int:
+    parser = build_parser(arguments)
+    if not arguments:
+        parser.print_help()
+        return 0
+    args = parse(parser, arguments)
+    code: int = args.run(args)
+    return code

@@ -1,0 +1,81 @@
+"""`oodkit bench`: the benchmark."""
+
+import argparse
+
+from oodkit.cli.output import results_console, say
+from oodkit.cli.parser import add_settings
+
+__all__ = ["EXAMPLES", "add_arguments", "run"]
+
+EXAMPLES = """examples:
+  oodkit bench                                            needs no download, a few minutes
+  oodkit bench --detector all --model vae --id digits
+  oodkit bench --id fashion-mnist --ood mnist,notmnist,noise,constant --epochs 5
+  oodkit bench --id my-pictures/ --ood other-pictures/,noise --set vae.width=16
+  oodkit bench --detector rose-ekfac --seeds 0,1,2 --set rose-ekfac.damping=1e-6 --json > result.json
+  oodkit bench --spec run.toml --device cuda
+
+Finished cells, models and detectors are kept in the run folder: the same command goes on where it was
+stopped, and a second run takes seconds. A spec file has the fields as keys, and options in tables:
+  detectors = ["rose-ekfac", "nll"]
+  id = "fashion-mnist"
+  ood = ["mnist", "noise"]
+  seeds = [0, 1]
+  [options.rose-ekfac]
+  damping = 1e-6
+"""
+
+FLAGS = {  # field of BenchSpec -> its flags and what stands for a value
+    "detectors": (["--detector", "--detectors"], "NAMES"),
+    "model": (["--model"], "NAME"),
+    "id": (["--id"], "SET"),
+    "ood": (["--ood"], "SETS"),
+    "seeds": (["--seed", "--seeds"], "NUMBERS"),
+    "limit": (["--limit"], "N"),
+    "train_limit": (["--train-limit"], "N"),
+    "epochs": (["--epochs"], "N"),
+    "batch_size": (["--batch-size"], "N"),
+    "device": (["--device"], "DEVICE"),
+    "run_folder": (["--run-folder"], "FOLDER"),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags, with the help texts of the spec's fields."""
+    from oodkit.bench.spec import BenchSpec
+
+    for name, (flags, metavar) in FLAGS.items():
+        field = BenchSpec.model_fields[name]
+        default = field.default
+        if isinstance(default, tuple):
+            default = ",".join(map(str, default))
+        text = f"{field.description}" + (f" Default: {default}." if default not in (None, "") else "")
+        parser.add_argument(*flags, dest=name, metavar=metavar, help=text.replace("%", "%%"))
+    add_settings(parser, "rose-ekfac.damping=1e-6")
+    description = BenchSpec.model_fields["download"].description
+    parser.add_argument("--download", action="store_const", const=True, help=description)
+    parser.add_argument("--spec", metavar="FILE", help="A TOML file with any of these; flags win over it.")
+    parser.add_argument("--json", action="store_true", help="Print one JSON document instead of tables.")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the benchmark and print it."""
+    from oodkit.bench.plan import make_plan
+    from oodkit.bench.spec import parse_settings, read_spec
+
+    flags = {name: getattr(args, name) for name in (*FLAGS, "download")}
+    spec = read_spec(args.spec, **flags, options=parse_settings(args.set))
+    make_plan(spec)  # before torch is imported, so that a typing error is answered at once
+
+    from oodkit.bench.report import as_json, failure_text, print_tables
+    from oodkit.bench.runner import run_bench
+
+    result = run_bench(spec, say)
+    if args.json:
+        print(as_json(result))
+    else:
+        print_tables(result, results_console())
+    if result.failures:
+        say(f"oodkit: {failure_text(result)}")
+        return 1
+    return 0

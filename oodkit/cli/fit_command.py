@@ -1,0 +1,64 @@
+"""`oodkit fit`: a fitted detector, with its model, in a file."""
+
+import argparse
+from pathlib import Path
+
+from oodkit.cli.output import say
+from oodkit.cli.parser import add_settings, settings_of
+from oodkit.errors import OptionError
+
+__all__ = ["EXAMPLES", "add_arguments", "run"]
+
+EXAMPLES = """examples:
+  oodkit fit --detector rose-ekfac --model-file vae.oodkit --id digits --out rose.oodkit
+  oodkit fit --detector rose-ekfac --model-file vae.oodkit --id my-pictures/ --out rose.oodkit --set damping=1e-6
+
+Give the images that the model was trained on. The file holds the model too: `oodkit score` needs nothing else."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags."""
+    parser.add_argument("--detector", metavar="NAME", required=True, help="The detector.")
+    parser.add_argument("--model-file", metavar="FILE", help="A model that `oodkit train` wrote.")
+    parser.add_argument("--id", metavar="SET", required=True, help="The training images: a name or a path.")
+    parser.add_argument("--out", metavar="FILE", required=True, type=Path, help="Where the detector goes.")
+    parser.add_argument("--limit", metavar="N", type=int, help="Training images, at most; by default all.")
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="Of the detector. Default: 0.")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N. Default: auto.")
+    parser.add_argument("--batch-size", metavar="N", type=int, help="Images at a time.")
+    parser.add_argument("--download", action="store_true", help="Fetch a named set that is not on this machine.")
+    add_settings(parser, "rose-ekfac.damping=1e-6")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit and save.
+
+    Raises:
+        OptionError: the detector needs a model and got none.
+    """
+    from oodkit.bench.plan import check_options
+    from oodkit.registry import detector_options, registry
+
+    entry = registry().detector(args.detector)
+    name = entry.spec.name
+    options = check_options(detector_options(entry), name, {"seed": args.seed, **settings_of(args.set, name)})
+    if entry.spec.model != "none" and args.model_file is None:
+        raise OptionError(f"{name} needs a model: give --model-file FILE, which `oodkit train --out FILE` writes.")
+
+    from oodkit.bench.sets import load_train_images
+    from oodkit.detector import create_detector
+    from oodkit.device import resolve_device
+    from oodkit.model import load_model
+
+    device = resolve_device(args.device)
+    model = load_model(args.model_file, device) if entry.spec.model != "none" else None
+    detector = create_detector(name, model, device=device, batch_size=args.batch_size, **options.model_dump())
+    images = load_train_images(
+        args.id, limit=args.limit, seed=args.seed, image_shape=detector.image_shape, download=args.download
+    )
+    for sentence in images.skipped:
+        say(f"oodkit: {sentence}")
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    detector.fit(images).save(args.out)
+    say(f"{args.out}: {name}, fitted to {len(images):,} images of {images.name}")
+    return 0

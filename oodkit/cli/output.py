@@ -1,0 +1,39 @@
+"""Where output goes: results on stdout, warnings and remarks on stderr, a line each."""
+
+import sys
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["results_console", "say", "warnings_as_lines"]
+
+PIPE_WIDTH = 250  # what a pipe or a file gets: no line is folded for a terminal that is not there
+
+
+def results_console() -> "Console":
+    """Return the console of stdout: as wide as the terminal, or wide and plain where there is none."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+
+
+def say(text: str) -> None:
+    """Print a remark on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def warnings_as_lines() -> Generator[None]:
+    """Print oodkit's warnings, each in one line on stderr, every time."""
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        say(f"oodkit: {message}")
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", category=UserWarning, module="oodkit")
+        warnings.showwarning = show
+        yield

@@ -1,0 +1,141 @@
+"""`oodkit score PATH…`: one line per picture, as CSV or JSON."""
+
+import argparse
+import csv
+import json
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from oodkit.cli.output import say
+from oodkit.errors import ImageError, OptionError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from oodkit.images import Shape
+
+__all__ = ["EXAMPLES", "add_arguments", "run"]
+
+EXAMPLES = """examples:
+  oodkit score picture.png folder/ --detector-file rose.oodkit > scores.csv
+  oodkit score images.npz --detector-file rose.oodkit --json
+
+Higher = more out-of-distribution. A folder is scored picture by picture (path,score); the images of a .npz,
+.npy, .zip or named set are numbered (path,index,score). What cannot be read is named on stderr; exit code 1."""
+
+BATCH = 512  # pictures that are read before they are scored
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image that is to be scored: uint8 (C, H, W)."""
+
+    path: str
+    index: int | None  # in a file of several
+    pixels: "Tensor"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("paths", metavar="PATH", nargs="+", help="A picture, folder, .zip, .npz, .npy, or named set.")
+    parser.add_argument(
+        "--detector-file", "--detector", metavar="FILE", help="A detector that `oodkit fit` wrote. Needed."
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N. Default: auto.")
+    parser.add_argument("--batch-size", metavar="N", type=int, help="Images scored at a time.")
+    parser.add_argument("--json", action="store_true", help="Print one JSON document instead of CSV.")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score and print.
+
+    Raises:
+        OptionError: no detector is given.
+    """
+    if args.detector_file is None:
+        raise OptionError("score needs --detector-file FILE: a detector that `oodkit fit --out FILE` wrote.")
+
+    import torch
+
+    from oodkit.detector import load_detector
+
+    detector = load_detector(args.detector_file, args.device, args.batch_size)
+    if detector.image_shape is None:  # cannot be: what is saved is fitted
+        raise OptionError(f"{args.detector_file} does not say which images it takes; fit it again.")
+    sources = [source for path in args.paths for source in _sources(path)]
+    numbered = any(not _is_picture(source) for source in sources)
+    problems: list[str] = []
+    pictures = _read(sources, detector.image_shape, problems)
+    rows = []
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    if not args.json:
+        writer.writerow(["path", "index", "score"] if numbered else ["path", "score"])
+    while batch := list(islice(pictures, BATCH)):
+        scores = detector.score(torch.stack([p.pixels for p in batch])).tolist()
+        for picture, score in zip(batch, scores, strict=True):
+            if args.json:
+                index = {} if picture.index is None else {"index": picture.index}
+                rows.append({"path": picture.path, **index, "score": score if math.isfinite(score) else str(score)})
+            else:
+                place = ["" if picture.index is None else picture.index] if numbered else []
+                writer.writerow([picture.path, *place, score])
+    if args.json:
+        print(json.dumps({"detector": detector.name, "scores": rows, "problems": problems}, indent=2))
+    for problem in problems:
+        say(f"oodkit: {problem}")
+    return 1 if problems else 0
+
+
+def _sources(path: str) -> Iterator[str]:
+    """Yield the pictures of a folder, or the path itself.
+
+    Raises:
+        ImageError: a folder without pictures.
+    """
+    from oodkit.loading import load_images
+    from oodkit.pictures import SUFFIXES
+
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        if not folder.exists():
+            load_images(path, limit=1)  # a registered name, or else the error that says what is missing
+        yield path
+        return
+    found = [str(p) for p in sorted(folder.rglob("*")) if p.suffix.lower() in SUFFIXES and p.is_file()]
+    if not found:
+        raise ImageError(f"{path}: there are no pictures ({' '.join(sorted(SUFFIXES))}).")
+    yield from found
+
+
+def _is_picture(source: str) -> bool:
+    from oodkit.pictures import SUFFIXES
+
+    return Path(source).suffix.lower() in SUFFIXES
+
+
+def _read(sources: list[str], shape: "Shape", problems: list[str]) -> Iterator[Picture]:
+    """Yield every image that can be read; of the others, add a sentence to `problems`.
+
+    Raises:
+        ImageError: not one can be read.
+    """
+    from oodkit.loading import load_images
+
+    any_read = False
+    for source in sources:
+        try:
+            images = load_images(source, image_shape=shape)
+        except ImageError as error:
+            problems.append(str(error))
+            continue
+        any_read = True
+        problems += images.skipped
+        for index, pixels in enumerate(images.images):
+            yield Picture(source, None if _is_picture(source) else index, pixels)
+    if not any_read:
+        raise ImageError(" ".join(problems))
