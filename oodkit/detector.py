@@ -72,7 +72,7 @@ class Detector(ABC, Generic[OptionsT]):
 
     @property
     def model(self) -> Any:  # Any: the plugin's spec says which kind of model it asked for
-        """Return the model, in evaluation mode.
+        """The model, in evaluation mode.
 
         Raises:
             PluginError: the detector was registered with `model="none"`.

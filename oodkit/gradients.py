@@ -15,7 +15,7 @@ done once:
 outputs only.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -45,7 +45,7 @@ class LayerGradient:
 
     @classmethod
     def from_dense(cls, dense: Tensor) -> "LayerGradient":
-        """Return gradients (N, O, I) in factored form: rows (or columns, if fewer) are positions, facing unit vectors."""
+        """Return gradients (N, O, I) in factored form: rows, or columns if fewer, are positions beside unit vectors."""
         n, o, i = dense.shape
         unit = torch.eye(min(o, i), dtype=dense.dtype, device=dense.device).expand(n, -1, -1)
         return cls(dense, unit) if o <= i else cls(unit, dense.transpose(1, 2))
@@ -96,7 +96,7 @@ def layer_gradients(
 
 
 @contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
+def _frozen(model: nn.Module) -> Generator[None]:
     modes = {m: m.training for m in model.modules()}
     wanted = {p: p.requires_grad for p in model.parameters()}
     try:
@@ -187,7 +187,7 @@ def _conv(layer: nn.Conv2d, x: Tensor, delta: Tensor) -> LayerGradient:
 
 
 def _conv_transpose(layer: nn.ConvTranspose2d, x: Tensor, delta: Tensor) -> LayerGradient:
-    """A transposed convolution is a plain one of the input with zeros stuffed between its pixels, kernel mirrored."""
+    """Return it as a plain convolution of the input with zeros stuffed between its pixels; the kernel is mirrored."""
     stride, dilation, kernel = layer.stride, layer.dilation, layer.kernel_size
     n, c, h, w = x.shape
     stuffed = x.new_zeros(n, c, (h - 1) * stride[0] + 1, (w - 1) * stride[1] + 1)

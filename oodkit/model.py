@@ -73,17 +73,17 @@ class GenerativeModel(Trainable):
 
     @property
     def device(self) -> torch.device:
-        """Return where the parameters are."""
+        """Where the parameters are."""
         return next(self.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Return the floating-point type of the parameters."""
+        """The floating-point type of the parameters."""
         return next(self.parameters()).dtype
 
     @property
     def dimensions(self) -> int:
-        """Return the number of sub-pixels, C·H·W."""
+        """The number of sub-pixels, C·H·W."""
         return math.prod(self.image_shape)
 
     def bits_per_dimension(self, nats: float) -> float:
@@ -279,7 +279,7 @@ def rebuild_model(
     name = header.get("model", "")
     if name not in registry().models:
         raise ArtifactError(
-            f"{source} holds a model {name!r} of {header.get('origin') or 'an unknown package'}; install it."
+            f"{source} holds a model {name!r} of {header.get('origin') or 'an unknown package'}, not installed here."
         )
     try:
         model = create_model(name, tuple(header["image_shape"]), device=device, **header["options"])

@@ -9,8 +9,9 @@ A package takes part by an entry point in the group `oodkit` whose value is a mo
 `oodkit list` and `oodkit show` never import torch.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import pluggy
 
@@ -55,6 +56,8 @@ class DatasetSpec:
     summary: str
     splits: tuple[str, ...] = ("train", "test")
     derived: bool = False  # made from the in-distribution test images (inverted, rotated, …)
+    # Model options that suit it as a training set: `oodkit bench` and `train` take them where the user sets none.
+    recipe: Mapping[str, Any] = field(default_factory=dict)  # Any: an option's value
     source: str = ""
 
 
@@ -74,16 +77,16 @@ class Hooks:
 
     @hookspec
     def oodkit_detectors(self) -> list[DetectorSpec]:  # type: ignore[empty-body]  # pluggy calls the plugins', not this
-        """Detectors that this package adds."""
+        """Return the detectors that this package adds."""
 
     @hookspec
     def oodkit_models(self) -> list[ModelSpec]:  # type: ignore[empty-body]  # as above
-        """Models that this package adds."""
+        """Return the models that this package adds."""
 
     @hookspec
     def oodkit_datasets(self) -> list[DatasetSpec]:  # type: ignore[empty-body]  # as above
-        """Data sets that this package adds."""
+        """Return the data sets that this package adds."""
 
     @hookspec
     def oodkit_curvatures(self) -> list[CurvatureSpec]:  # type: ignore[empty-body]  # as above
-        """Curvature approximations that this package adds."""
+        """Return the curvature approximations that this package adds."""

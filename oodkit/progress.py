@@ -1,6 +1,6 @@
 """Progress bars on stderr, and only on a terminal: what a program or a pipe reads stays clean."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -31,7 +31,7 @@ class Bar:
 
 
 @contextmanager
-def progress_bar(text: str, total: int, done: int = 0) -> Iterator[Bar]:
+def progress_bar(text: str, total: int, done: int = 0) -> Generator[Bar]:
     """Show a bar with the time left while the block runs; nothing where stderr is no terminal."""
     console = Console(stderr=True)
     columns = (

@@ -42,7 +42,7 @@ class Registered(Generic[Spec]):
 
     @property
     def origin(self) -> str:
-        """Return the distribution and its version, as `oodkit list` shows them."""
+        """The distribution and its version, as `oodkit list` shows them."""
         return f"{self.distribution} {self.version}"
 
 
@@ -180,8 +180,13 @@ def load_target(target: str, owner: str) -> Any:  # Any: whatever the plugin nam
         raise PluginError(f"{owner}: cannot load {target!r}: {error}. Reinstall the package that brings it.") from error
 
 
+@cache  # one class per detector: options compare equal only within one class
 def detector_options(entry: Registered[DetectorSpec]) -> type[DetectorOptions]:
-    """Return the options class of a detector; over a curvature, both sets of fields in one class."""
+    """Return the options class of a detector; over a curvature, both sets of fields in one class.
+
+    Raises:
+        OptionError: the detector and the curvature have an option of the same name.
+    """
     own = _options_class(entry.spec.options, DetectorOptions, entry.spec.name)
     if entry.curvature is None:
         return own

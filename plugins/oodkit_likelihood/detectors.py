@@ -18,9 +18,7 @@ class Nll(Detector[NllOptions]):
         return {}  # nothing to learn: the model is all
 
     def _score(self, images: Tensor) -> Tensor:
-        log_p: Tensor = self.model.log_likelihood(
-            images, samples=self.options.samples, seed=self.options.seed
-        )
+        log_p: Tensor = self.model.log_likelihood(images, samples=self.options.samples, seed=self.options.seed)
         return -log_p
 
 

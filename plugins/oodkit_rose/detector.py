@@ -1,4 +1,4 @@
-"""ROSE: how large an update of the model does one image ask for, measured by the Fisher information?
+"""ROSE: how large an update of the model one image asks for, measured by the Fisher information.
 
 Source: Choi et al. 2021, "Robust Out-of-Distribution Detection on Deep Probabilistic Generative Models",
 arXiv:2106.07903, algorithm 2.
@@ -46,11 +46,13 @@ class Rose(Detector[RoseOptions]):
         return scores.sqrt() if self.options.root else scores
 
     def _calibrate(self, scores: Tensor) -> dict[str, Tensor]:
-        """Return what makes the layers comparable, of S (M, layers), float64."""
+        """Return what makes the layers comparable, of S (M, layers), float64.
+
+        Raises:
+            ImageError: a score is not finite.
+        """
         if not scores.isfinite().all():
-            raise ImageError(
-                f"{self.name}: scores of the calibration images are not finite; choose a larger damping."
-            )
+            raise ImageError(f"{self.name}: scores of the calibration images are not finite; choose a larger damping.")
         if self.options.aggregation == "mahalanobis":
             logs = _log(scores)
             covariance, _ = ledoit_wolf(logs.cpu().numpy())
@@ -59,7 +61,11 @@ class Rose(Detector[RoseOptions]):
         return {"mean": scores.mean(0), "deviation": scores.std(0).clamp_min(1e-12)}
 
     def _split(self, images: ImageSet) -> tuple[ImageSet, ImageSet]:
-        """Return the images that make F, and those that give μ and σ."""
+        """Return the images that make F, and those that give μ and σ.
+
+        Raises:
+            ImageError: there are too few.
+        """
         if len(images) < 3:
             raise ImageError(
                 f"{self.name} needs at least 3 images to fit, to have a mean and a spread; got {len(images)}."
@@ -83,9 +89,7 @@ class Rose(Detector[RoseOptions]):
         approximation = self.curvature(self.options)
         if layer is not None:
             prefix = f"{layer}/"
-            approximation.state = {
-                k.removeprefix(prefix): v for k, v in self.state.items() if k.startswith(prefix)
-            }
+            approximation.state = {k.removeprefix(prefix): v for k, v in self.state.items() if k.startswith(prefix)}
         return approximation
 
 

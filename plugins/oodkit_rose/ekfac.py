@@ -45,8 +45,6 @@ class Ekfac(CurvatureApproximation):
         _, positions, i = gradient.inputs.shape
         o = gradient.outputs.shape[2]
         basis_in, basis_out = self.state["basis_in"], self.state["basis_out"]
-        if positions * (i * i + o * o) <= o * i * (
-            i + o
-        ):  # multiplications per image: factors first, or s first
+        if positions * (i * i + o * o) <= o * i * (i + o):  # multiplications per image: factors first, or s first
             return LayerGradient(gradient.inputs @ basis_in, gradient.outputs @ basis_out)
         return LayerGradient.from_dense(basis_out.T @ gradient.dense() @ basis_in)

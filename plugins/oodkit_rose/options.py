@@ -21,7 +21,7 @@ class RoseOptions(DetectorOptions):
     fitting_images: int = Field(5000, ge=1, description="Training images that make F, at most.")
     calibration: Literal["apart", "same"] = Field(
         "apart",
-        description="Images that give each layer's μ and σ: training images that F did not see, or (the paper) the same.",
+        description="Images for each layer's μ and σ: training images that F did not see, or the same (the paper).",
     )
     calibration_images: int = Field(
         1000,

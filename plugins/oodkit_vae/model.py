@@ -1,7 +1,7 @@
 """The convolutional VAE of Choi et al. 2021 (arXiv:2106.07903), for 32x32 images, grey or colour."""
 
-from torch import Tensor, nn
 import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from oodkit import ImageError, LatentVariableModel
@@ -28,9 +28,7 @@ class Vae(LatentVariableModel):
             )
         n = options.width or (32 if channels == 1 else 64)
         nz = options.latent or (100 if channels == 1 else 200)
-        self.trunk = nn.Sequential(
-            *_down(channels, n), *_down(n, 2 * n), *_down(2 * n, 4 * n)
-        )  # 32 -> 16 -> 8 -> 4
+        self.trunk = nn.Sequential(*_down(channels, n), *_down(n, 2 * n), *_down(2 * n, 4 * n))  # 32 -> 16 -> 8 -> 4
         self.mean = nn.Conv2d(4 * n, nz, 4)
         self.log_variance = nn.Conv2d(4 * n, nz, 4)
         self.decoder = nn.Sequential(
