@@ -1,0 +1,38 @@
+"""Fixtures that several test files use."""
+
+import importlib
+import sys
+
+import pytest
+
+from oodkit.registry import registry
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Return a function that installs a third-party plugin from its source text, for the length of a test.
+
+    The distribution is a real one: a folder on `sys.path` with a package, its metadata and its entry point.
+    """
+    installed = []
+
+    def add(distribution: str, source: str, entry_point: str | None = None) -> None:
+        module = distribution.replace("-", "_")
+        folder = tmp_path / distribution
+        package, info = folder / module, folder / f"{module}-1.2.dist-info"
+        package.mkdir(parents=True)
+        info.mkdir()
+        (package / "__init__.py").write_text("")
+        (package / "plugin.py").write_text(source)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2\n")
+        (info / "entry_points.txt").write_text(f"[oodkit]\n{module} = {entry_point or module + '.plugin'}\n")
+        monkeypatch.syspath_prepend(str(folder))
+        importlib.invalidate_caches()
+        installed.append(module)
+        registry.cache_clear()
+
+    yield add
+    monkeypatch.undo()
+    for name in [n for n in sys.modules if n.partition(".")[0] in installed]:
+        del sys.modules[name]
+    registry.cache_clear()
