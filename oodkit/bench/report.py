@@ -19,6 +19,7 @@ __all__ = ["as_json", "failure_text", "print_tables"]
 
 TITLES = {"auroc": "AUROC", "auprc": "AUPRC", "fpr95": "FPR95", "fpr80": "FPR80"}
 LOWER_IS_BETTER = {"fpr95", "fpr80"}
+EDGE = 2  # columns to the left and right of a table
 LEGEND = (
     "AUROC, AUPRC (OOD positive): 1 is best; an AUROC below 0.5 is worse than chance. FPR95, FPR80: the share of "
     "OOD taken for ID where 95 % or 80 % of ID are kept; 0 is best."
@@ -136,8 +137,9 @@ def _headline(result: BenchResult) -> Text:
 
 
 def _detector_table(result: BenchResult, detector: str) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(detector, overflow="fold", header_style="bold cyan")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    widest = max(map(len, (*result.ood, *(planned.name for planned in result.plan.detectors))))
+    table.add_column(detector, overflow="fold", header_style="bold cyan", min_width=min(widest, 20))
     for metric in METRICS:
         table.add_column(TITLES[metric], justify="right", no_wrap=True)
     table.add_column("images/s", justify="right", no_wrap=True)
@@ -170,35 +172,51 @@ def _speed(cells: list[Cell]) -> str:
 
 
 def _comparison(result: BenchResult, detectors: list[str], width: int) -> list[Table]:
-    """Return AUROC, detectors down and sets across, the best in bold; in several tables where one is too wide."""
-    columns = [*_rows_below(result)[1:], *_rows_below(result)[:1], *result.ood]
-    best = {
-        column: max((f.mean for d in detectors if (f := _figure(result, d, column, "auroc"))), default=math.nan)
-        for column in columns
-    }
-    cell_width = 11 if len(result.plan.spec.seeds) > 1 else 5
-    free = width - max(map(len, (*detectors, "AUROC")))
-    tables: list[Table] = []
-    used = free + 1
-    for column in columns:
-        needed = max(len(column), cell_width) + 2
-        if used + needed > free:
-            tables.append(Table(box=SIMPLE_HEAD, pad_edge=False))
-            tables[-1].add_column("AUROC", no_wrap=True)
-            used = 0
-        tables[-1].add_column(column, justify="right", no_wrap=True)
-        used += needed
-    start = 0
-    for table in tables:
-        shown = columns[start : start + len(table.columns) - 1]
-        start += len(shown)
+    """Return the AUROC of all detectors: sets down and detectors across; the other way round where that is too wide."""
+    sets = [*result.ood, *_rows_below(result)]
+    texts = {ood: _compared(result, detectors, ood) for ood in sets}
+    figure = max((text.plain for row in texts.values() for text in row.values()), key=len)
+    if EDGE + _wide("AUROC", *sets) + sum(_wide(d, figure) for d in detectors) <= width:
+        table = _auroc_table(detectors)
+        for ood in sets:
+            if ood == OVERALL:
+                table.add_section()
+            table.add_row(ood, *(texts[ood][d] for d in detectors))
+        return [table]
+    tables = []
+    sets = [*_rows_below(result)[::-1], *result.ood]  # what sums up comes first: there may be many sets
+    while sets:
+        free = width - EDGE - _wide("AUROC", *detectors)
+        shown: list[str] = []
+        while sets and (not shown or _wide(sets[0], figure) <= free):
+            free -= _wide(sets[0], figure)
+            shown.append(sets.pop(0))
+        tables.append(_auroc_table(shown))
         for detector in detectors:
-            texts = []
-            for column in shown:
-                figure = _figure(result, detector, column, "auroc")
-                text = _as_text(figure, "auroc")
-                if figure is not None and round(figure.mean, 3) == round(best[column], 3):
-                    text.stylize("bold")
-                texts.append(text)
-            table.add_row(detector, *texts)
+            tables[-1].add_row(detector, *(texts[ood][detector] for ood in shown))
     return tables
+
+
+def _auroc_table(columns: list[str]) -> Table:
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("AUROC", no_wrap=True, header_style="bold cyan")
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _wide(*texts: str) -> int:
+    """Return the width of a column of these texts, with what separates it from the next."""
+    return max(map(len, texts)) + 2
+
+
+def _compared(result: BenchResult, detectors: list[str], ood: str) -> dict[str, Text]:
+    """Return each detector's AUROC on one set, the best in bold."""
+    figures = {d: _figure(result, d, ood, "auroc") for d in detectors}
+    best = max((round(f.mean, 3) for f in figures.values() if f is not None), default=None)
+    texts = {}
+    for detector, figure in figures.items():
+        texts[detector] = _as_text(figure, "auroc")
+        if figure is not None and round(figure.mean, 3) == best:
+            texts[detector].stylize("bold")
+    return texts

@@ -50,12 +50,10 @@ def run(args: argparse.Namespace) -> int:
             table = Table(box=SIMPLE_HEAD, pad_edge=False)
             table.add_column("option", no_wrap=True)
             table.add_column("default", overflow="fold")
-            table.add_column("allowed", overflow="fold")
-            table.add_column("", overflow="fold")
+            table.add_column("allowed, and what it is", overflow="fold")
             for option in one["options"]:
-                table.add_row(
-                    Text(option["name"]), Text(option["default"]), Text(option["allowed"]), Text(option["description"])
-                )
+                told = Text.assemble((option["allowed"], "green"), f": {option['description']}")
+                table.add_row(Text(option["name"]), Text(option["default"]), told)
             console.print(table)
             if one["kind"] in ("detector", "model"):
                 first = one["options"][0]
