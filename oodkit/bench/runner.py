@@ -67,10 +67,10 @@ def run_bench(spec: BenchSpec, say: Say = lambda text: None) -> BenchResult:
     device = resolve_device(spec.device)
     model = load_model(plan.model_file, device) if plan.model_file is not None else None
     sets = load_sets(plan, model)
-    for text in _remarks(plan, model, sets):
-        say(text)
     result = BenchResult(plan, list(next(iter(sets.values())).ood))
     with RunFolder(plan.run_folder) as folder:
+        for text in _remarks(plan, model, sets):
+            say(text)
         for seed in spec.seeds:
             shared = SeedWork(plan, folder, device, seed, sets[seed], model, say)
             for planned in plan.detectors:
@@ -114,7 +114,7 @@ def _remarks(plan: Plan, model: GenerativeModel | None, sets: dict[int, Sets]) -
     first = next(iter(sets.values()))
     if trained_on and trained_on != first.train.name:
         remarks.append(f"{plan.model_file} was trained on {trained_on}, not on {first.train.name}.")
-    remarks += [step for step in first.train.steps if step.startswith("no splits")]
+    remarks += [f"{first.train.name}: {step}" for step in first.train.steps if step.startswith("no splits")]
     for one in (first.train, first.test, *first.ood.values()):
         if one.skipped:
             remarks.append(f"{one.name}: {len(one.skipped)} files left out; the first: {one.skipped[0]}")

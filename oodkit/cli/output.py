@@ -18,7 +18,12 @@ def results_console() -> "Console":
     """Return the console of stdout: as wide as the terminal, or wide and plain where there is none."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    class Results(Console):
+        def on_broken_pipe(self) -> None:
+            # main deals with it; rich would end the process with 1.
+            raise BrokenPipeError
+
+    return Results(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
 
 
 def say(text: str) -> None:

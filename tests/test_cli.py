@@ -1,0 +1,277 @@
+"""The command line, end to end: what is printed where, exit codes, and that mistakes cost one sentence."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from oodkit.cli import main
+
+pytest_plugins = ["bench_fixtures"]
+
+STUBS = Path(__file__).parent / "stubs"
+BENCH = ["bench", "--id", "id.npz", "--ood", "bright.npz,mixed.npz"]
+QUICK = ["--detector", "brightness,darkness"]
+TINY = ["--set", "vae.width=2", "--set", "vae.latent=4", "--epochs", "1"]
+
+
+@pytest.fixture
+def tiny_vae(sets, capsys):
+    """A file with a VAE that saw the ID set once."""
+    assert main(["train", "--model", "vae", "--id", "id.npz", "--out", "vae.oodkit", *TINY]) == 0
+    capsys.readouterr()
+    return sets / "vae.oodkit"
+
+
+def sentence(capsys):
+    """The one line that a mistake costs."""
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert err.startswith("oodkit: ")
+    return err
+
+
+# --- what is there ------------------------------------------------------------------------------------------------
+
+
+def python(*arguments, **changes):
+    environment = {**os.environ, "PYTHONPATH": str(STUBS), **changes}
+    return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("command", [[], ["--help"], ["bench", "--help"], ["list"], ["show", "rose-ekfac"]])
+def test_looking_around_does_not_import_torch(command):
+    script = (
+        "import sys, contextlib; from oodkit.cli import main\n"
+        f"with contextlib.suppress(SystemExit): main({command!r})\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    ended = python("-c", script)
+    assert ended.returncode == 0, ended.stderr
+    assert "oodkit" in ended.stdout
+
+
+def test_python_dash_m():
+    ended = python("-m", "oodkit", "--version")
+    assert (ended.returncode, ended.stdout.split()[0]) == (0, "oodkit")
+
+
+@pytest.mark.usefixtures("stub")
+def test_list_names_everything_with_its_package(capsys):
+    assert main(["list"]) == 0
+    printed = capsys.readouterr().out
+    for text in (
+        "brightness",
+        "oodkit-stub 1.0",
+        "mean of the sub-pixels [0, 255] (also light)",
+        "vae",
+        "digits",
+        "ekfac",
+    ):
+        assert text in printed
+    assert main(["list", "--json"]) == 0
+    listing = json.loads(capsys.readouterr().out)
+    assert {"name": "light"} not in listing["detectors"]
+    (entry,) = [d for d in listing["detectors"] if d["name"] == "brightness"]
+    assert (entry["aliases"], entry["package"]) == (["light"], "oodkit-stub 1.0")
+
+
+def test_list_tells_of_broken_packages(tmp_path, capsys, stub, monkeypatch):
+    info = tmp_path / "broken-0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 0.1\n")
+    (info / "entry_points.txt").write_text("[oodkit]\nbroken = no_such_module_at_all\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert main(["list"]) == 0
+    assert "Problem: broken 0.1: entry point 'broken' is broken" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("stub")
+def test_show_tells_options_and_limits(capsys):
+    assert main(["show", "light"]) == 0
+    printed = capsys.readouterr().out
+    assert "brightness: detector, from oodkit-stub 1.0" in printed
+    assert "float > 0: Scores are multiplied by this." in printed
+    for name in ("rose-ekfac", "vae", "ekfac", "digits"):
+        assert main(["show", name, "--json"]) == 0
+        assert [one["name"] for one in json.loads(capsys.readouterr().out)] == [name]
+
+
+# --- bench --------------------------------------------------------------------------------------------------------
+
+
+def test_bench_prints_tables_and_resumes(sets, capsys):
+    command = [*BENCH, *TINY, "--detector", "nll,elbo,rose-diag", "--set", "nll.samples=2"]
+    assert main(command) == 0
+    first = capsys.readouterr()
+    assert "trained vae" in first.err
+    for text in (
+        "rose-diag",
+        "bright.npz",
+        "overall",
+        "mean",
+        "worst",
+        "images/s",
+        "Run folder: runs/id (9 cells made",
+    ):
+        assert text in first.out
+    assert main(command) == 0
+    second = capsys.readouterr()
+    assert second.err == "id.npz: no splits: 48 of 60 for training, 12 for tests (drawn, seed 0)\n"
+    assert second.out == first.out.replace("(9 cells made now, 0 found)", "(0 cells made now, 9 found)")
+
+
+@pytest.mark.usefixtures("stub", "sets")
+def test_json_is_all_that_is_on_stdout(capsys):
+    assert main([*BENCH, *QUICK, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [(c["detector"], c["ood"]) for c in document["cells"]][:2] == [
+        ("brightness", "bright.npz"),
+        ("brightness", "mixed.npz"),
+    ]
+    assert document["run_folder"] == "runs/id"
+
+
+@pytest.mark.usefixtures("stub", "sets")
+def test_failed_cells_are_named_and_give_1(capsys):
+    assert main(["bench", "--id", "id.npz", "--ood", "white.npz,mixed.npz", "--detector", "picky,buggy"]) == 1
+    out, err = capsys.readouterr()
+    assert "failed" in out
+    assert "3 cells failed (picky on white.npz, mixed.npz, overall): 48 images are too few for picky." in err
+    assert "2 cells failed (buggy on white.npz, overall): ZeroDivisionError" in err
+    assert err.count("Traceback") == 1  # of the bug, and not of the mistake
+
+
+@pytest.mark.usefixtures("sets")
+def test_warnings_are_lines(stub, capsys):
+    assert main(["bench", "--id", "id.npz", "--ood", "mixed.npz", "--detector", "undefined"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert "oodkit: undefined: 12 of 12 scores are NaN; taken as +inf." in lines
+
+
+@pytest.mark.usefixtures("sets")
+def test_an_interrupt_gives_130_and_the_line_that_goes_on(stub, capsys):
+    stub.STOP_AT.append(5)
+    command = [*BENCH, *QUICK, "--set", "light.scale=2"]
+    assert main(command) == 130
+    err = capsys.readouterr().err
+    assert f"Go on with: oodkit {' '.join(command)}" in err
+    assert "Traceback" not in err
+    stub.STOP_AT.clear()
+    assert main(command) == 0
+    assert "3 found" in capsys.readouterr().out
+
+
+def test_a_model_from_a_file(tiny_vae, capsys):
+    assert main([*BENCH, "--model", str(tiny_vae), "--detector", "elbo"]) == 0
+    assert "model: vae from" in capsys.readouterr().out
+    assert main([*BENCH, "--model", str(tiny_vae), "--detector", "elbo", "--set", "vae.width=3"]) == 2
+    assert "cannot be changed any more" in sentence(capsys)
+
+
+# --- mistakes -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("stub")
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("bench --detector rose-ekfax", "did you mean rose-ekfac"),
+        ("bench --model vea", "did you mean vae"),
+        ("bench --id nosuch", "'nosuch'"),
+        ("bench --id id.npz --ood none.zip", "none.zip"),
+        ("bench --ood broken.npz", "broken.npz"),
+        ("bench --ood empty", "empty"),
+        ("bench --set rose-ekfac.damping=-1", "rose-ekfac.damping"),
+        ("bench --set rose-ekfac.dampin=1", "did you mean damping"),
+        ("bench --set damping", "NAME.OPTION=VALUE"),
+        ("bench --limit many", "bench.limit = 'many'"),
+        ("bench --device tpu", "tpu"),
+        ("bench --device cuda:63", "cuda:63"),
+        ("bench --spec broken.npz", "is no TOML file"),
+        ("bench --spec nowhere.toml", "cannot read the spec nowhere.toml"),
+        ("bench --id id.npz --ood mixed.npz --run-folder broken.npz", "cannot write the run folder"),
+        ("bench --detectr nll", "did you mean --detector"),
+        ("bench --limit", "expected one argument"),
+        ("bnech", "did you mean bench"),
+        ("show rose-ekfa", "did you mean rose-ekfac"),
+        ("train --id id.npz --out m.oodkit --model vea", "did you mean vae"),
+        ("train --id id.npz", "--out"),
+        ("train --id id.npz --out m.oodkit --set light.x=1", "only vae takes options here"),
+        ("fit --detector nll --id id.npz --out d.oodkit", "--model-file"),
+        ("fit --detector nll --id id.npz --out d.oodkit --model-file broken.npz", "broken.npz"),
+        ("score id.npz", "--detector-file"),
+        ("score id.npz --detector-file broken.npz", "broken.npz"),
+    ],
+)
+def test_a_mistake_costs_one_sentence(command, words, sets, capsys):
+    (sets / "broken.npz").write_text("no array")
+    (sets / "empty").mkdir()
+    assert main(command.split()) == 2
+    assert words in sentence(capsys)
+    assert not (sets / "runs").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_cuda_where_there_is_none(capsys):
+    assert main(["bench", "--device", "cuda"]) == 2
+    assert "has no device 'cuda'" in sentence(capsys)
+
+
+def test_a_closed_pipe_is_no_error():
+    writer = subprocess.Popen(
+        [sys.executable, "-m", "oodkit", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    writer.stdout.close()
+    with writer.stderr:
+        told = writer.stderr.read()
+    assert (writer.wait(), told) == (0, "")
+
+
+# --- train, fit, score --------------------------------------------------------------------------------------------
+
+
+def test_score_pictures_with_a_fitted_detector(tiny_vae, sets, capsys):
+    assert main("fit --detector elbo --model-file vae.oodkit --id id.npz --out elbo.oodkit".split()) == 0
+    (sets / "pictures" / "deep").mkdir(parents=True)
+    for place in ("pictures/b.png", "pictures/deep/a.png"):
+        Image.fromarray(np.full((9, 14, 3), len(place), dtype=np.uint8)).save(sets / place)
+    capsys.readouterr()
+    assert main("score pictures --detector-file elbo.oodkit".split()) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["path"] for row in rows] == ["pictures/b.png", "pictures/deep/a.png"]
+    alone = [float(row["score"]) for row in rows]
+
+    (sets / "pictures" / "c.png").write_text("no picture")
+    assert main("score pictures mixed.npz --detector-file elbo.oodkit --json".split()) == 1
+    out, err = capsys.readouterr()
+    assert "c.png" in err
+    scores = json.loads(out)["scores"]
+    assert [s["score"] for s in scores[:2]] == pytest.approx(alone, rel=1e-5)
+    assert [s.get("index") for s in scores] == [None, None, *range(12)]
+
+
+def test_nothing_that_can_be_scored_is_a_mistake(tiny_vae, sets, capsys):
+    assert main("fit --detector elbo --model-file vae.oodkit --id id.npz --out elbo.oodkit".split()) == 0
+    (sets / "bad.png").write_text("no picture")
+    capsys.readouterr()
+    assert main("score bad.png --detector-file elbo.oodkit --json".split()) == 2
+    assert "bad.png" in sentence(capsys)
+
+
+@pytest.mark.usefixtures("stub", "sets")
+def test_fit_without_a_model(capsys):
+    assert main("fit --detector light --id id.npz --out light.oodkit --set scale=2 --limit 20".split()) == 0
+    capsys.readouterr()
+    assert main("score white.npz --detector-file light.oodkit".split()) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["path,index,score", *(f"white.npz,{i},510.0" for i in range(3))]
