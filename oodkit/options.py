@@ -72,6 +72,11 @@ class ModelOptions(Options):
     optimizer: str = Field("adam", pattern="^(adam|adamax)$", description="adam or adamax.")
     learning_rate: float = Field(1e-3, gt=0, allow_inf_nan=False, description="Step size of the optimizer.")
     weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False, description="L2 penalty on the weights.")
-    halve_every: int = Field(0, ge=0, description="Halve the learning rate every so many epochs; 0: never.")
+    decay_every: int = Field(
+        0, ge=0, description="Multiply the learning rate by `decay` every so many epochs; 0: never."
+    )
+    decay: float = Field(
+        0.5, gt=0, le=1, description="What the learning rate is multiplied by every `decay_every` epochs."
+    )
     warmup_epochs: float = Field(0.0, ge=0, description="Epochs over which the learning rate rises from 0.")
     flips: bool = Field(False, description="Mirror each training image left to right, with probability 1/2.")

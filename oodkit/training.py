@@ -147,8 +147,8 @@ class _Trainer:
 
     def _set_learning_rate(self, step: int, steps: int) -> None:
         rate = self.recipe.learning_rate
-        if self.recipe.halve_every:
-            rate *= 0.5 ** (self.epoch // self.recipe.halve_every)
+        if self.recipe.decay_every:
+            rate *= self.recipe.decay ** (self.epoch // self.recipe.decay_every)
         if self.recipe.warmup_epochs:
             rate *= min(1.0, (self.epoch + (step + 1) / steps) / self.recipe.warmup_epochs)
         for group in self.optimizer.param_groups:

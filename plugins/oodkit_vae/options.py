@@ -18,5 +18,7 @@ class VaeOptions(ModelOptions):
     latent: int | None = Field(
         None, ge=1, description="Dimensions of z; by default 100 for grey images, 200 for colour."
     )
-    halve_every: int = Field(30, ge=0, description="Halve the learning rate every so many epochs; 0: never.")
+    decay_every: int = Field(
+        30, ge=0, description="Multiply the learning rate by `decay` every so many epochs; 0: never."
+    )
     flips: bool = Field(True, description="Mirror each training image left to right, with probability 1/2.")
