@@ -70,6 +70,10 @@ class Detector(ABC, Generic[OptionsT]):
     def _score(self, images: Tensor) -> Tensor:
         """Return one number per image, (N,), of uint8 (N, C, H, W) on `device`; higher = more OOD."""
 
+    def _versions(self) -> dict[str, str]:
+        """Return the versions of outside software that the scores depend on, by name; the artifact records them."""
+        return {}
+
     @property
     def model(self) -> Any:  # Any: the plugin's spec says which kind of model it asked for
         """The model, in evaluation mode.
@@ -151,6 +155,7 @@ class Detector(ABC, Generic[OptionsT]):
             "origin": registry().detector(self.name).origin,
             "options": self.options.model_dump(mode="json"),
             "image_shape": self.image_shape,
+            "versions": self._versions(),
             "model": self._model.describe() if self._model is not None else None,
         }
         tensors = {f"state.{key}": value for key, value in self.state.items()}
@@ -245,4 +250,15 @@ def load_detector(
         k.removeprefix("state."): v.to(detector.device) for k, v in tensors.items() if k.startswith("state.")
     }
     detector._fitted = True
+    recorded, present = header.get("versions", {}), detector._versions()
+    if recorded != present:
+        warnings.warn(
+            f"{path} was saved with {_listed(recorded)}, here is {_listed(present)}: the scores of {name} may differ. "
+            "Compare only scores that were made with the same versions.",
+            stacklevel=2,
+        )
     return detector
+
+
+def _listed(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items()) or "no record of versions"
