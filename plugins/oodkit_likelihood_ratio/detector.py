@@ -1,0 +1,98 @@
+"""The likelihood ratio: what the model knows of an image that a model of perturbed images does not.
+
+Source: Ren et al. 2019, "Likelihood Ratios for Out-of-Distribution Detection", arXiv:1906.02845, section 3.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from oodkit import Detector, GenerativeModel, ImageSet, OptionError, Trainable, load_model, optimise
+from oodkit.perturbations import perturb
+from oodkit_likelihood_ratio.options import LikelihoodRatioOptions
+
+__all__ = ["LikelihoodRatio"]
+
+
+class LikelihoodRatio(Detector[LikelihoodRatioOptions]):
+    """log p_background(x) − log p(x), in nats: low where the model explains more of x than its background does.
+
+    The background is a model of the same make, trained on perturbed images. Its weights are the detector's state.
+    """
+
+    _built: tuple[dict[str, Tensor], GenerativeModel] | None = None  # the background, and the state it was built from
+
+    def _fit(self, images: ImageSet) -> dict[str, Tensor]:
+        background = self._train(images) if self.options.background is None else self._read()
+        return {f"background.{key}": weights for key, weights in background.state_dict().items()}
+
+    def _score(self, images: Tensor) -> Tensor:
+        # One seed for both: where the likelihood is sampled, the same noise, which partly cancels.
+        estimate = {"samples": self.options.samples, "seed": self.options.seed}
+        log_background = self._background().log_likelihood(images, **estimate)
+        log_p: Tensor = self.model.log_likelihood(images, **estimate)
+        return log_background - log_p
+
+    def _train(self, images: ImageSet) -> GenerativeModel:
+        """Return a background trained by the model's own recipe, but for λ and the epochs."""
+        options = self.options
+        epochs = {} if options.epochs is None else {"epochs": options.epochs}
+        background: GenerativeModel = self.model.fresh(options.seed, weight_decay=options.weight_decay, **epochs)
+        trained: Trainable = background
+        if options.perturbation == "random":
+            trained = Corrupted(background, options)
+        else:  # deterministic: once is enough
+            unused = torch.Generator()
+            changed = self.per_image(
+                lambda batch: perturb(batch, options.perturbation, unused, options.strength),
+                images,
+                text=options.perturbation,
+            )
+            images = replace(images, images=changed.cpu())
+        # Named in the steps, so that a checkpoint of another perturbation is not taken for one of this.
+        images = replace(images, steps=(*images.steps, f"{options.perturbation} (strength {options.strength})"))
+        file = self.work_folder / "background.safetensors" if self.work_folder is not None else None
+        name = f"{self.name}'s background"
+        optimise(trained, images, background.options, name=name, seed=options.seed, checkpoint=file)
+        return background
+
+    def _read(self) -> GenerativeModel:
+        """Return the background that the user names.
+
+        Raises:
+            OptionError: it is not of the same make as the model.
+        """
+        path = self.options.background
+        assert path is not None  # `_fit` has looked
+        background: GenerativeModel = self.model.fresh()
+        try:
+            background.load_state_dict(load_model(path, self.device).state_dict())
+        except RuntimeError as error:
+            raise OptionError(
+                f"{self.name}: {path} holds a model of another make than the one that it is to be the background of "
+                f"({error}); train it with the same options."
+            ) from error
+        return background
+
+    def _background(self) -> GenerativeModel:
+        """Return the background of the present state, built anew only where `fit` or `load` have replaced that."""
+        if self._built is None or self._built[0] is not self.state:
+            background: GenerativeModel = self.model.fresh().eval()
+            background.load_state_dict({key.removeprefix("background."): w for key, w in self.state.items()})
+            self._built = self.state, background
+        return self._built[1]
+
+
+class Corrupted(Trainable):
+    """The background while it is trained with random values: drawn anew at each step, so that it cannot learn them."""
+
+    def __init__(self, background: GenerativeModel, options: LikelihoodRatioOptions) -> None:
+        super().__init__()
+        self.background = background
+        self.options = options
+
+    def loss(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the background's loss on perturbed images."""
+        perturbed = perturb(images, self.options.perturbation, generator, self.options.strength)
+        return self.background.loss(perturbed, generator)
