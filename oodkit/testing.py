@@ -11,6 +11,7 @@ A check that fails raises `AssertionError` with the numbers. Options make a slow
 `detector_checks("lr-e", steps=3)`.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -134,10 +135,10 @@ def _assert_documented(options: type[Options]) -> None:
 def _assert_lazy(target: str) -> None:
     """Fail if importing a plugin's hooks, in a fresh process, imports torch."""
     module = target.partition(":")[0].partition(".")[0] + ".plugin"
-    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0, (
-        f"importing {module} imports torch."
-    )
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules and 'it imports torch')"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, f"importing {module} in a fresh process: {done.stderr.strip().splitlines()[-1]}"
 
 
 class _DetectorKit:

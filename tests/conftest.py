@@ -16,16 +16,17 @@ def install(tmp_path, monkeypatch):
     """
     installed = []
 
-    def add(distribution: str, source: str, entry_point: str | None = None) -> None:
+    def add(distribution: str, source: str, **modules: str) -> None:
         module = distribution.replace("-", "_")
         folder = tmp_path / distribution
         package, info = folder / module, folder / f"{module}-1.2.dist-info"
         package.mkdir(parents=True)
         info.mkdir()
         (package / "__init__.py").write_text("")
-        (package / "plugin.py").write_text(source)
+        for name, text in {"plugin": source, **modules}.items():
+            (package / f"{name}.py").write_text(text)
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2\n")
-        (info / "entry_points.txt").write_text(f"[oodkit]\n{module} = {entry_point or module + '.plugin'}\n")
+        (info / "entry_points.txt").write_text(f"[oodkit]\n{module} = {module}.plugin\n")
         monkeypatch.syspath_prepend(str(folder))
         importlib.invalidate_caches()
         installed.append(module)
