@@ -22,6 +22,8 @@ _PUBLIC = {
     "DetectorOptions": "oodkit.options",
     "GenerativeModel": "oodkit.model",
     "LatentVariableModel": "oodkit.model",
+    "importance_weighted": "oodkit.model",
+    "kl_divergence": "oodkit.model",
     "ModelOptions": "oodkit.options",
     "Trainable": "oodkit.training",
     "optimise": "oodkit.training",
@@ -120,6 +122,12 @@ if TYPE_CHECKING:  # what __getattr__ resolves, for editors and mypy; a test hol
     )
     from oodkit.model import (
         create_model as create_model,
+    )
+    from oodkit.model import (
+        importance_weighted as importance_weighted,
+    )
+    from oodkit.model import (
+        kl_divergence as kl_divergence,
     )
     from oodkit.model import (
         load_model as load_model,

@@ -20,7 +20,15 @@ from oodkit.options import ModelOptions
 from oodkit.registry import load_target, model_options, registry
 from oodkit.training import Trainable, optimise
 
-__all__ = ["GenerativeModel", "LatentVariableModel", "create_model", "load_model", "train_model"]
+__all__ = [
+    "GenerativeModel",
+    "LatentVariableModel",
+    "create_model",
+    "importance_weighted",
+    "kl_divergence",
+    "load_model",
+    "train_model",
+]
 
 
 class GenerativeModel(Trainable):
