@@ -118,28 +118,48 @@ def _by_hooks(model: GenerativeModel, images: Tensor, layers: dict[str, nn.Modul
                 f"layer {name!r} sees {layer_input.shape[0]} rows for {len(images)} images: its first axis is not the "
                 "images, so gradients per image cannot be told apart."
             )
+        layers[name].requires_grad_(True)
         if not output.requires_grad:  # no tracked layer came before it: the graph starts here
             output = output.detach().requires_grad_()
         taps.append((name, layer_input.detach(), output))
         return output.clone()  # what follows may work in place (ReLU), and must not change the tap
 
-    handles = [
+    # A layer's weights are tracked except while the layer itself runs: a gradient that reaches them comes another way.
+    handles = [layer.register_forward_pre_hook(lambda layer, _: _untrack(layer)) for layer in layers.values()]
+    handles += [
         layer.register_forward_hook(lambda _, inputs, output, name=name: tap(name, inputs[0], output))
         for name, layer in layers.items()
     ]
+    weights = [(name, p) for name, layer in layers.items() for p in layer.parameters()]
     try:
+        for layer in layers.values():
+            layer.requires_grad_(True)
         with torch.enable_grad():
             log_prob = model.log_prob(images).sum()
+        targets = [output for _, _, output in taps] + [p for _, p in weights]
+        gradients = torch.autograd.grad(log_prob, targets, allow_unused=True) if log_prob.requires_grad else ()
     finally:
         for handle in handles:
             handle.remove()
-    if missed := layers.keys() - {name for name, _, _ in taps}:
-        raise PluginError(f"log p(x) does not pass through the layers {', '.join(sorted(missed))}.")
-    deltas = torch.autograd.grad(log_prob, [output for _, _, output in taps], materialize_grads=True)
+        for layer in layers.values():
+            layer.requires_grad_(False)
     factors: dict[str, list[LayerGradient]] = {name: [] for name in layers}
-    for (name, layer_input, _), delta in zip(taps, deltas, strict=True):
-        factors[name].append(_factor(layers[name], layer_input, delta))
+    for (name, layer_input, _), delta in zip(taps, gradients, strict=False):
+        if delta is not None:
+            factors[name].append(_factor(layers[name], layer_input, delta))
+    for (name, _), other in zip(weights, gradients[len(taps) :], strict=False):
+        if other is not None:
+            raise PluginError(
+                f"a weight of layer {name!r} enters log p(x) outside of that layer too, as tied weights do; name the "
+                f"parameter ({name}.weight), whose whole gradient is taken."
+            )
+    if missed := [name for name, parts in factors.items() if not parts]:
+        raise PluginError(f"log p(x) does not pass through the layers {', '.join(missed)}.")
     return {name: _joined(parts) for name, parts in factors.items()}
+
+
+def _untrack(layer: nn.Module) -> None:
+    layer.requires_grad_(False)
 
 
 def _joined(parts: list[LayerGradient]) -> LayerGradient:

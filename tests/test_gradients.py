@@ -1,0 +1,348 @@
+"""Per-image gradients, from one backward pass over a batch, against autograd one image at a time."""
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from oodkit import GenerativeModel, LayerGradient, ModelOptions, PluginError, create_model, layer_gradients
+
+few = settings(max_examples=60, deadline=None)
+sizes = st.tuples(st.integers(1, 3), st.integers(1, 3))
+
+
+class Density(GenerativeModel):
+    """log p(x) is a function of all that leaves `layer`, in which every position counts differently."""
+
+    def __init__(self, layer, before=None):
+        super().__init__((1, 1, 1), ModelOptions())
+        self.before = before or nn.Identity()
+        self.layer = layer
+        self.double()
+
+    def log_prob(self, images):
+        return log_density(self.layer(self.before(images.to(self.dtype) / 255)))
+
+
+class Built(GenerativeModel):
+    """A module of named parts and, as a function of them, what log p(x) is."""
+
+    def __init__(self, log_prob, **parts):
+        super().__init__((1, 1, 1), ModelOptions())
+        for name, part in parts.items():
+            setattr(self, name, part)
+        self.function = log_prob
+        self.double()
+
+    def log_prob(self, images):
+        return self.function(self, images.to(self.dtype) / 255)
+
+
+def log_density(outputs):
+    return -outputs.flatten(1).square().sum(1).log1p() - outputs.flatten(1).sin().sum(1)
+
+
+def random_images(n=3, channels=2, height=7, width=6):
+    generator = torch.Generator().manual_seed(n)
+    return torch.randint(256, (n, channels, height, width), dtype=torch.uint8, generator=generator)
+
+
+def autograd_per_image(model, images, *parameters):
+    """Return the gradients of each parameter, (N, *shape), by one call of autograd for each image."""
+    rows = [torch.autograd.grad(model.log_prob(image[None]).sum(), parameters) for image in images]
+    return [torch.stack(column) for column in zip(*rows, strict=True)]
+
+
+def assert_same(fast, slow):
+    torch.testing.assert_close(fast, slow, rtol=1e-9, atol=1e-12)
+
+
+def assert_layer_is_right(model, images, name="layer", arrange=lambda weight: weight):
+    """Compare a layer's dense gradient, (N, O, I), with those of its weight, arranged (O, …), and of its bias."""
+    layer = model.get_submodule(name)
+    parameters = [p for p in (layer.weight, layer.bias) if p is not None]
+    weight, *bias = autograd_per_image(model, images, *parameters)
+    slow = torch.stack([arrange(g).flatten(1) for g in weight])
+    slow = torch.cat([slow, *(b.unsqueeze(2) for b in bias)], 2)
+    assert_same(layer_gradients(model, images, [name])[name].dense(), slow)
+
+
+# --- the layers --------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def convolutions(draw):
+    groups, bias = draw(st.integers(1, 2)), draw(st.booleans())
+    shape = 2, 2 * groups, draw(sizes)
+    keywords = {"dilation": draw(sizes), "groups": groups, "bias": bias}
+    padding = draw(st.one_of(st.sampled_from(["same", "valid"]), st.tuples(st.integers(0, 2), st.integers(0, 2))))
+    mode = draw(st.sampled_from(["zeros", "circular", "reflect", "replicate"]))
+    stride = 1 if padding == "same" else draw(sizes)
+    return nn.Conv2d(*shape, stride=stride, padding=padding, padding_mode=mode, **keywords)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")  # torch tells of its copy
+@few
+@given(layer=convolutions(), n=st.integers(1, 3))
+def test_conv2d(layer, n):
+    assert_layer_is_right(Density(layer), random_images(n, height=9, width=8))
+
+
+def as_convolution(kernel, groups):
+    """Return a transposed convolution's kernel, (I, O/G, k, k), as the same plain one's, (O, I/G, k, k)."""
+    mirrored = kernel.flip(2, 3).unflatten(0, (groups, -1))  # (G, I/G, O/G, k, k)
+    return mirrored.transpose(1, 2).flatten(0, 1)
+
+
+@few
+@given(
+    kernel=sizes,
+    stride=sizes,
+    dilation=sizes,
+    padding=st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    output_padding=st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    groups=st.integers(1, 2),
+    bias=st.booleans(),
+    n=st.integers(1, 3),
+)
+def test_conv_transpose2d(kernel, stride, dilation, padding, output_padding, groups, bias, n):
+    for i, side in enumerate((5, 4)):
+        assume(output_padding[i] < max(stride[i], dilation[i]))
+        assume((side - 1) * stride[i] - 2 * padding[i] + dilation[i] * (kernel[i] - 1) + output_padding[i] >= 0)
+    layer = nn.ConvTranspose2d(2, 2 * groups, kernel, stride, padding, output_padding, groups, bias, dilation)
+    images = random_images(n, height=5, width=4)
+    assert_layer_is_right(Density(layer), images, arrange=lambda w: as_convolution(w, groups))
+
+
+def test_a_transposed_convolution_is_the_plain_one_of_its_kernel():
+    """What `as_convolution` says, on the layers themselves."""
+    x = torch.randn(2, 4, 5, 6, dtype=torch.float64)
+    kernel = torch.randn(4, 3, 2, 3, dtype=torch.float64)
+    plain = F.conv2d(x, as_convolution(kernel, 2), padding=(1, 2), groups=2)
+    assert_same(F.conv_transpose2d(x, kernel, groups=2), plain)
+
+
+def test_conv_transpose2d_with_an_output_size():
+    model = Built(lambda m, x: log_density(m.layer(x, output_size=(14, 11))), layer=nn.ConvTranspose2d(2, 3, 3, 2, 1))
+    assert_layer_is_right(model, random_images(), arrange=lambda w: as_convolution(w, 1))
+
+
+@few
+@given(
+    axes=st.lists(st.integers(1, 3), max_size=3),
+    inputs=st.integers(1, 4),
+    outputs=st.integers(1, 4),
+    bias=st.booleans(),
+    n=st.integers(1, 3),
+)
+def test_linear_with_any_axes_before_its_inputs(axes, inputs, outputs, bias, n):
+    count = inputs * torch.Size(axes).numel()
+    model = Density(
+        nn.Linear(inputs, outputs, bias), before=nn.Sequential(nn.Flatten(), nn.Unflatten(1, (*axes, inputs)))
+    )
+    assert_layer_is_right(model, random_images(n, 1, 1, count))
+
+
+def test_several_layers_at_once_through_norms_and_work_in_place():
+    model = Density(
+        nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(60, 2)),
+        before=nn.Sequential(nn.ConvTranspose2d(2, 2, 1, bias=False), nn.ReLU(inplace=True)),
+    ).eval()
+    images = random_images()
+    fast = layer_gradients(model, images)
+    assert list(fast) == ["before.0", "layer.0", "layer.4"]  # all that there are, in the model's order
+    assert_layer_is_right(model, images, "before.0", arrange=lambda w: as_convolution(w, 1))
+    assert_layer_is_right(model, images, "layer.0")
+    assert_layer_is_right(model, images, "layer.4")
+    for name, gradient in fast.items():
+        assert_same(gradient.dense(), layer_gradients(model, images, [name])[name].dense())
+
+
+def test_a_layer_used_twice_has_the_sum_of_both_gradients():
+    model = Built(
+        lambda m, x: log_density(m.layer(m.layer(x).tanh()) + m.layer(x)), layer=nn.Conv2d(2, 2, 3, padding=1)
+    )
+    assert_layer_is_right(model, random_images())
+
+
+def test_a_use_that_log_p_ignores_adds_nothing():
+    def log_prob(model, x):
+        model.layer(x)
+        return log_density(model.layer(x.square()))
+
+    assert_layer_is_right(Built(log_prob, layer=nn.Conv2d(2, 2, 3)), random_images())
+
+
+def test_an_image_alone_has_the_gradient_that_it_has_in_a_batch():
+    model, images = Density(nn.Conv2d(2, 3, 3)), random_images(4)
+    together = layer_gradients(model, images)["layer"].dense()
+    order = [2, 0, 3, 1]
+    assert_same(layer_gradients(model, images[order])["layer"].dense(), together[order])
+    alone = torch.cat([layer_gradients(model, image[None])["layer"].dense() for image in images])
+    assert_same(alone, together)
+
+
+# --- any other parameter -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(), (2,), (2, 2), (2, 2, 1), (2, 2, 1, 1)])
+def test_a_bare_parameter(shape):
+    def log_prob(model, x):
+        weight = model.mixing.expand(2, 2) if model.mixing.ndim < 3 else model.mixing.reshape(2, 2)
+        return log_density(torch.einsum("oi,nihw->nohw", weight.sin(), x))
+
+    model, images = Built(log_prob, mixing=nn.Parameter(torch.randn(shape))), random_images()
+    (slow,) = autograd_per_image(model, images, model.mixing)
+    rows = 1 if len(shape) < 2 else shape[0]
+    assert_same(layer_gradients(model, images, ["mixing"])["mixing"].dense(), slow.reshape(3, rows, -1))
+
+
+def flow(model, x):
+    """log p(x) of a 1x1 convolution, whose weight enters by the log-determinant too."""
+    h = model.layer(x)
+    log_determinant = model.layer.weight[:, :, 0, 0].slogdet().logabsdet
+    return -0.5 * h.square().flatten(1).sum(1) + x.shape[2] * x.shape[3] * log_determinant
+
+
+def test_the_whole_gradient_of_a_parameter_that_enters_by_two_ways():
+    model, images = Built(flow, layer=nn.Conv2d(2, 2, 1, bias=False)), random_images()
+    (slow,) = autograd_per_image(model, images, model.layer.weight)
+    name = "layer.weight"
+    assert_same(layer_gradients(model, images, [name])[name].dense(), slow.flatten(2))
+
+
+def tied(model, x):
+    return log_density(F.linear(model.layer(x), model.layer.weight.T))
+
+
+@pytest.mark.parametrize(
+    ("log_prob", "layer"), [(flow, nn.Conv2d(2, 2, 1, bias=False)), (tied, nn.Linear(6, 2))], ids=["flow", "tied"]
+)
+def test_by_its_layer_such_a_parameter_is_refused(log_prob, layer):
+    with pytest.raises(PluginError, match=r"'layer' enters log p\(x\) outside of that layer.*layer\.weight"):
+        layer_gradients(Built(log_prob, layer=layer), random_images(), ["layer"])
+
+
+def test_norm_weights_and_a_layer_s_weight_by_its_parameter():
+    model = Density(nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(inplace=True))).eval()
+    images, names = random_images(), ["layer.1.weight", "layer.1.bias", "layer.0.weight"]
+    slow = autograd_per_image(model, images, *(model.get_parameter(name) for name in names))
+    fast = layer_gradients(model, images, [*names, "layer.0"])
+    for name, gradient in zip(names, slow, strict=True):
+        assert_same(fast[name].dense(), gradient.reshape(3, 1 if gradient.ndim == 2 else 3, -1))
+    assert_same(fast["layer.0"].dense()[:, :, :-1], fast["layer.0.weight"].dense())  # the last is the bias
+
+
+def test_norm_weights_of_the_vae():
+    model, images = (
+        create_model("vae", (1, 32, 32), width=2, latent=2, device="cpu").double().eval(),
+        random_images(2, 1, 32, 32),
+    )
+    (slow,) = autograd_per_image(model, images, model.trunk[1].weight)
+    assert_same(layer_gradients(model, images, ["trunk.1.weight"])["trunk.1.weight"].dense()[:, 0], slow)
+
+
+# --- the model is left as it was ---------------------------------------------------------------------------------
+
+
+def normed():
+    model = Density(nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Dropout(0.5)), before=nn.BatchNorm2d(2))
+    model.train()
+    model.before.eval()  # one part kept in evaluation mode
+    model.layer[1].weight.requires_grad_(False)  # one parameter frozen
+    return model
+
+
+def snapshot(model):
+    return (
+        [module.training for module in model.modules()],
+        [p.requires_grad for p in model.parameters()],
+        [p.grad for p in model.parameters()],
+        [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()],
+    )
+
+
+def test_a_model_in_training_mode_is_judged_in_evaluation_mode_and_left_as_it_was():
+    model, images = normed(), random_images()
+    before, weights = snapshot(model), {k: v.clone() for k, v in model.state_dict().items()}
+    names = ["layer.0", "before.weight"]
+    in_training = layer_gradients(model, images, names)
+    assert snapshot(model) == before
+    torch.testing.assert_close(dict(model.state_dict()), weights, rtol=0, atol=0)  # running statistics among them
+    in_evaluation = layer_gradients(model.eval(), images, names)
+    for name in names:
+        assert_same(in_training[name].dense(), in_evaluation[name].dense())
+
+
+@pytest.mark.parametrize("name", ["layer.0", "layer.0.weight"])
+def test_it_is_left_as_it_was_on_errors_too(name):
+    model = normed()
+    before, weight = snapshot(model), model.layer[0].weight
+    with pytest.raises(RuntimeError):
+        layer_gradients(model, random_images(channels=3), [name])  # 3 channels: the first layer takes 2
+    assert snapshot(model) == before
+    assert model.layer[0].weight is weight
+
+
+def test_gradients_are_taken_without_asking_for_gradients():
+    model, images = Density(nn.Conv2d(2, 3, 3)), random_images()
+    with torch.no_grad():
+        quiet = layer_gradients(model, images, ["layer", "layer.weight"])
+        assert not torch.is_grad_enabled()
+    for name, gradient in layer_gradients(model, images, ["layer", "layer.weight"]).items():
+        assert_same(quiet[name].dense(), gradient.dense())
+        assert not gradient.inputs.requires_grad and not gradient.outputs.requires_grad
+
+
+# --- what is refused ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["lair", "layer.wait", "before", "layer.1"])
+def test_an_unknown_layer_is_refused(name):
+    model = Density(nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU()), before=nn.Identity())
+    with pytest.raises(PluginError, match=rf"no Linear, Conv2d, ConvTranspose2d or parameter called {name}\."):
+        layer_gradients(model, random_images(), ["layer.0", name])
+
+
+def ignoring(model, x):
+    model.layer(x)
+    return model.other(x).flatten(1).sum(1)
+
+
+@pytest.mark.parametrize("log_prob", [ignoring, lambda m, x: m.other(x).flatten(1).sum(1)], ids=["ignored", "not run"])
+@pytest.mark.parametrize("names", [["layer"], ["layer", "other"]])
+def test_a_layer_that_log_p_does_not_pass_through_is_refused(log_prob, names):
+    model = Built(log_prob, layer=nn.Conv2d(2, 3, 3), other=nn.Conv2d(2, 3, 3))
+    with pytest.raises(PluginError, match=r"does not pass through the layers layer\."):
+        layer_gradients(model, random_images(), names)
+
+
+def test_a_layer_whose_first_axis_is_not_the_images_is_refused():
+    model = Built(lambda m, x: log_density(m.layer(x.flatten(0, 1)).unflatten(0, (-1, 2))), layer=nn.Linear(6, 2))
+    before = snapshot(model)
+    with pytest.raises(PluginError, match="'layer' sees 6 rows for 3 images"):
+        layer_gradients(model, random_images())
+    assert snapshot(model) == before
+
+
+# --- LayerGradient -----------------------------------------------------------------------------------------------
+
+
+@few
+@given(n=st.integers(1, 3), s=st.integers(1, 4), o=st.integers(1, 4), i=st.integers(1, 4), seed=st.integers(0, 99))
+def test_factored_forms_agree_with_the_dense_gradient(n, s, o, i, seed):
+    generator = torch.Generator().manual_seed(seed)
+    inputs, outputs, weight = (
+        torch.randn(shape, generator=generator, dtype=torch.float64) for shape in [(n, s, i), (n, s, o), (o, i)]
+    )
+    dense = torch.stack(
+        [sum(torch.outer(d, h) for d, h in zip(*pair, strict=True)) for pair in zip(outputs, inputs, strict=True)]
+    )
+    factored = LayerGradient(inputs, outputs)
+    for gradient in (factored, LayerGradient.from_dense(dense)):
+        assert_same(gradient.dense(), dense)
+        assert_same(gradient.sum_of_squares(), (dense**2).sum(0))
+        assert_same(gradient.weighted_squares(weight), (dense**2 * weight).sum((1, 2)))
+    assert LayerGradient.from_dense(dense).inputs.shape[1] == min(o, i)
