@@ -11,7 +11,7 @@ from oodkit.options import DetectorOptions, ModelOptions, Options
 from oodkit.plugin import DetectorSpec, ModelSpec
 from oodkit.registry import Registered, detector_options, model_options, registry
 
-__all__ = ["Plan", "PlannedDetector", "check_options", "make_plan"]
+__all__ = ["Plan", "PlannedDetector", "check_options", "make_plan", "training_options"]
 
 GENERATED = ("noise", "constant", "inverted", "rotated", "flipped", "dimmed")  # need no files
 DEFAULT_OOD = {"digits": ("photos", *GENERATED)}
@@ -78,11 +78,24 @@ def make_plan(spec: BenchSpec) -> Plan:
             for e in entries
         ),
         model=entry,
-        model_options=check_options(model_options(entry), entry.spec.name, {**saved, **of_model}),
+        model_options=training_options(entry, spec.id, {**saved, **of_model}),
         model_file=file,
         ood=spec.ood or DEFAULT_OOD.get(spec.id, GENERATED),
         run_folder=spec.run_folder or Path("runs") / (Path(spec.id).stem or "bench"),
     )
+
+
+def training_options(entry: Registered[ModelSpec], source: str, values: dict[str, Any]) -> ModelOptions:
+    """Return a model's options for training on `source`: `values`, then what the data set recommends, then defaults.
+
+    Raises:
+        OptionError: an unknown option, or a value that is not allowed.
+    """
+    kind = model_options(entry)
+    dataset = registry().datasets.get(source)
+    recipe = dict(dataset.spec.recipe) if dataset is not None else {}
+    known = {option: value for option, value in recipe.items() if option in kind.model_fields}
+    return check_options(kind, entry.spec.name, {**known, **values})
 
 
 def check_options(kind: type[OptionsT], owner: str, values: dict[str, Any]) -> OptionsT:  # Any: an option's value

@@ -85,7 +85,10 @@ class SeedWork:
         if model is not None:
             return model
         name, train = self.plan.model.spec.name, self.sets.train
-        self.say(f"training {name} on {train.name}: {len(train):,} images, seed {self.seed}")
+        self.say(
+            f"training {name} on {train.name}: {len(train):,} images, "
+            f"{self.plan.model_options.epochs} epochs, seed {self.seed}"
+        )
         start = time.perf_counter()
         with _DiskErrors():
             model = train_model(

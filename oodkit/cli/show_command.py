@@ -85,7 +85,12 @@ def _describe(name: str) -> list[dict[str, Any]]:  # Any: what JSON can hold
     if name in r.datasets:
         dataset = r.datasets[name]
         made = "the in-distribution test images" if dataset.spec.derived else ""
-        facts = {"Splits": ", ".join(dataset.spec.splits), "Made from": made, "Source": dataset.spec.source}
+        facts = {
+            "Splits": ", ".join(dataset.spec.splits),
+            "Made from": made,
+            "A model that trains on it takes": ", ".join(f"{k} = {v}" for k, v in dataset.spec.recipe.items()),
+            "Source": dataset.spec.source,
+        }
         found.append(_entry("data set", dataset, facts, None))
     if name in r.curvatures:
         curvature = r.curvatures[name]

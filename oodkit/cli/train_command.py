@@ -34,14 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train and save."""
-    from oodkit.bench.plan import check_options
-    from oodkit.registry import model_options, registry
+    from oodkit.bench.plan import training_options
+    from oodkit.registry import registry
 
     entry = registry().model(args.model)
     settings = settings_of(args.set, entry.spec.name)
     if args.epochs is not None:
         settings["epochs"] = args.epochs
-    options = check_options(model_options(entry), entry.spec.name, settings)
+    options = training_options(entry, args.id, settings)
 
     from oodkit.bench.sets import load_train_images
     from oodkit.device import resolve_device
