@@ -207,6 +207,8 @@ def test_a_model_from_a_file(tiny_vae, capsys):
         ("train --id id.npz --out m.oodkit --model vea", "did you mean vae"),
         ("train --id id.npz", "--out"),
         ("train --id id.npz --out m.oodkit --set light.x=1", "only vae takes options here"),
+        ("train --id id.npz --out empty", "it is a folder"),
+        ("train --id id.npz --out broken.npz/m.oodkit", "cannot write broken.npz"),
         ("fit --detector nll --id id.npz --out d.oodkit", "--model-file"),
         ("fit --detector nll --id id.npz --out d.oodkit --model-file broken.npz", "broken.npz"),
         ("score id.npz", "--detector-file"),

@@ -81,7 +81,7 @@ def make_plan(spec: BenchSpec) -> Plan:
         model_options=training_options(entry, spec.id, {**saved, **of_model}),
         model_file=file,
         ood=spec.ood or DEFAULT_OOD.get(spec.id, GENERATED),
-        run_folder=spec.run_folder or Path("runs") / (Path(spec.id).stem or "bench"),
+        run_folder=spec.run_folder or Path("runs") / (Path(spec.id).resolve().stem or "bench"),
     )
 
 

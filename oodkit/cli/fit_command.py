@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from oodkit.cli.output import say
+from oodkit.cli.output import check_out, say
 from oodkit.cli.parser import add_settings, settings_of
 from oodkit.errors import OptionError
 
@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
     from oodkit.device import resolve_device
     from oodkit.model import load_model
 
+    check_out(args.out)
     device = resolve_device(args.device)
     model = load_model(args.model_file, device) if entry.spec.model != "none" else None
     detector = create_detector(name, model, device=device, batch_size=args.batch_size, **options.model_dump())
@@ -58,7 +59,6 @@ def run(args: argparse.Namespace) -> int:
     )
     for sentence in images.skipped:
         say(f"oodkit: {sentence}")
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     detector.fit(images).save(args.out)
     say(f"{args.out}: {name}, fitted to {len(images):,} images of {images.name}")
     return 0

@@ -4,12 +4,15 @@ import sys
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from oodkit.errors import ArtifactError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["results_console", "say", "warnings_as_lines"]
+__all__ = ["check_out", "results_console", "say", "warnings_as_lines"]
 
 PIPE_WIDTH = 250  # what a pipe or a file gets: no line is folded for a terminal that is not there
 
@@ -24,6 +27,20 @@ def results_console() -> "Console":
             raise BrokenPipeError
 
     return Results(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+
+
+def check_out(path: Path) -> None:
+    """Make the folder of a file that is to be written, before the work that it is to hold.
+
+    Raises:
+        ArtifactError: the folder cannot be made, or the path is a folder itself.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArtifactError(f"cannot write {path}: {error.strerror or error}; choose another --out.") from error
+    if path.is_dir():
+        raise ArtifactError(f"cannot write {path}: it is a folder; give the name of a file with --out.")
 
 
 def say(text: str) -> None:

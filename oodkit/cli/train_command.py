@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from oodkit.cli.output import say
+from oodkit.cli.output import check_out, say
 from oodkit.cli.parser import add_settings, settings_of
 
 __all__ = ["EXAMPLES", "add_arguments", "run"]
@@ -47,13 +47,12 @@ def run(args: argparse.Namespace) -> int:
     from oodkit.device import resolve_device
     from oodkit.model import train_model
 
+    check_out(args.out)
     device = resolve_device(args.device)
     images = load_train_images(args.id, limit=args.limit, seed=args.seed, download=args.download)
     for sentence in images.skipped:
         say(f"oodkit: {sentence}")
     checkpoint = args.checkpoint or args.out.with_name(f"{args.out.name}.checkpoint")
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     model = train_model(
         entry.spec.name, images, seed=args.seed, device=device, checkpoint=checkpoint, **options.model_dump()
     )
