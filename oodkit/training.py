@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,10 @@ def optimise(
 ) -> dict[str, Any]:  # Any: what JSON can hold
     """Minimise `module.loss(images, generator)` in place and return the record of the training.
 
+    Where the loss or a weight is no longer finite after at least one whole epoch, training stops with a warning, the
+    weights are those of the last good epoch, and the record says so in `stopped`. (An error would be a dead end: from
+    its checkpoint the training would come to the same step again.)
+
     Args:
         module: its parameters are changed in place; it is left in evaluation mode.
         images: the training images.
@@ -51,8 +56,8 @@ def optimise(
         show: the text of a loss in the progress bar.
 
     Raises:
-        TrainingError: the loss is no longer finite.
-    """  # ruff: ignore[docstring-extraneous-exception]  # raised by what it calls
+        TrainingError: the loss is not finite in the first epoch.
+    """
     device = next(module.parameters()).device
     record = {
         "name": name,
@@ -76,7 +81,8 @@ def optimise(
     module.eval()
     if file is not None:
         file.unlink(missing_ok=True)
-    return {**record, "losses": trainer.losses, "seconds": round(trainer.seconds, 1)}
+    stopped = {"stopped": trainer.stopped} if trainer.stopped else {}
+    return {**record, "losses": trainer.losses, "seconds": round(trainer.seconds, 1), **stopped}
 
 
 class _Trainer:
@@ -99,15 +105,29 @@ class _Trainer:
         self.epoch = 0
         self.seconds = 0.0
         self.losses: list[float] = []  # per image, the mean of each epoch
+        self.stopped = ""  # why, if before the last epoch
 
     def run(self, checkpoint: Path | None) -> None:
-        """Train from `self.epoch` to the last epoch."""
+        """Train from `self.epoch` to the last epoch, or to the last good one.
+
+        Raises:
+            TrainingError: there is no good one.
+        """
         steps = -(-len(self.data) // self.recipe.batch_size)
         total, done = self.recipe.epochs * steps, self.epoch * steps
         with progress_bar(f"train {self.record['name']} on {self.data.name}", total=total, done=done) as bar:
             while self.epoch < self.recipe.epochs:
                 start = time.perf_counter()
-                self.losses.append(self._train_epoch(bar.advance))
+                good = {k: v.clone() for k, v in self.module.state_dict().items()}
+                try:
+                    self.losses.append(self._train_epoch(bar.advance))
+                except TrainingError as error:
+                    if self.epoch == 0:
+                        raise
+                    self.module.load_state_dict(good)
+                    self.stopped = f"{error} The weights are those of epoch {self.epoch}, the last good one."
+                    warnings.warn(self.stopped, stacklevel=4)
+                    return
                 self.seconds += time.perf_counter() - start
                 self.epoch += 1
                 if checkpoint is not None:
@@ -136,6 +156,8 @@ class _Trainer:
             advance()
         mean = total.item() / len(self.data)
         self._check(mean)
+        if not all(p.isfinite().all() for p in self.module.parameters()):  # after the last step, which no loss has seen
+            self._check(float("nan"))
         return mean
 
     def _check(self, loss: float) -> None:
