@@ -1,4 +1,4 @@
-"""What this package adds to oodkit: ROSE, and three approximations of the Fisher information."""
+"""What this package adds to oodkit: ROSE, and four forms of the Fisher information."""
 
 from oodkit import CurvatureSpec, DetectorSpec, hookimpl
 
@@ -24,7 +24,7 @@ def oodkit_detectors() -> list[DetectorSpec]:
 
 @hookimpl
 def oodkit_curvatures() -> list[CurvatureSpec]:
-    """Return EKFAC, DIAG and the identity."""
+    """Return EKFAC, DIAG, the exact Fisher of small layers, and the identity."""
     return [
         CurvatureSpec(
             name="ekfac",
@@ -37,6 +37,13 @@ def oodkit_curvatures() -> list[CurvatureSpec]:
             target="oodkit_rose.diag:Diag",
             summary="the diagonal, E[s²]",
             source=f"{PAPER}, eq. (6)",
+        ),
+        CurvatureSpec(
+            name="full",
+            target="oodkit_rose.full:Full",
+            options="oodkit_rose.full_options:FullOptions",
+            summary="E[s sᵀ] itself, for layers of a few thousand weights",
+            source=f"{PAPER}, eq. (5)",
         ),
         CurvatureSpec(
             name="identity",
