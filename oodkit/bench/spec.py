@@ -38,7 +38,7 @@ class BenchSpec(Options):
         (), description="OOD sets, names or paths; by default sets that need no download and suit the ID set."
     )
     seeds: Seeds = Field((0,), min_length=1, description="Each seed trains, draws images and fits detectors anew.")
-    limit: int = Field(1000, ge=2, description="Test images of each set, at most.")
+    limit: int = Field(500, ge=2, description="Test images of each set, at most.")
     train_limit: int | None = Field(None, ge=2, description="Training images, at most; by default all.")
     epochs: int | None = Field(None, ge=0, description="Short for the model's option `epochs`.")
     batch_size: int | None = Field(None, ge=1, description="Images scored at a time.")
