@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: bench test test-reference lint types check clean
 
 bench: .venv/installed
-	$(BIN)/oodkit bench --detector rose-ekfac,nll --model vae
+	$(BIN)/oodkit bench --detector rose-ekfac,elbo --model vae
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest

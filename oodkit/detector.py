@@ -94,7 +94,7 @@ class Detector(ABC, Generic[OptionsT]):
         Raises:
             ImageError: wrong dtype or shape, no image at all, or too few for this detector.
             TrainingError: the model's weights hold NaN.
-        """  # ruff: ignore[docstring-extraneous-exception]  # raised by what it calls
+        """
         images = self._checked(images)
         self.image_shape = images.image_shape
         if self._model is not None:
@@ -117,7 +117,7 @@ class Detector(ABC, Generic[OptionsT]):
         Raises:
             ImageError: wrong dtype or shape, or no image at all.
             NotFittedError: neither `fit` nor `load_detector` came first.
-        """  # ruff: ignore[docstring-extraneous-exception]  # raised by what it calls
+        """
         if not self._fitted:
             raise NotFittedError(f"{self.name} is not fitted; call fit(images) first, or oodkit.load_detector(path).")
         scores = self.per_image(self._score, self._checked(images), text=f"score: {self.name}").float().cpu()
@@ -147,7 +147,7 @@ class Detector(ABC, Generic[OptionsT]):
         Raises:
             NotFittedError: there is nothing to save yet.
             ArtifactError: no space, or no such folder.
-        """  # ruff: ignore[docstring-extraneous-exception]  # raised by what it calls
+        """
         if not self._fitted:
             raise NotFittedError(f"{self.name} is not fitted; call fit(images) before save.")
         header = {
@@ -193,7 +193,7 @@ def create_detector(
         UnknownNameError: no package registers `name`.
         OptionError: an unknown option, or a value that is not allowed.
         PluginError: a model of a kind that this detector cannot use.
-    """  # ruff: ignore[docstring-extraneous-exception]  # raised by what it calls
+    """
     entry = registry().detector(name)
     parsed = detector_options(entry).parse(entry.spec.name, options)
     check_model_kind(entry, model)

@@ -182,7 +182,7 @@ def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
 def importance_weighted(
     model: LatentVariableModel, images: Tensor, mean: Tensor, log_variance: Tensor, noise: Tensor
 ) -> Tensor:
-    """Return log mean_k p(x|z_k) p(z_k) / q(z_k|x) in nats, (N,), at z_k = mean + σ·noise_k; noise is (K, 1 or N, Z)."""
+    """Return log mean_k p(x|z_k) p(z_k) / q(z_k|x) in nats, (N,), at z_k = mean + σ·noise_k, noise (K, 1 or N, Z)."""
     weights = []
     for eps in noise:  # one sample at a time: the decoder's output, 256 logits a sub-pixel, is the widest tensor
         z = mean + (0.5 * log_variance).exp() * eps
@@ -208,7 +208,7 @@ def create_model(
         UnknownNameError: no package registers `name`.
         OptionError: an unknown option, or a value that is not allowed.
         DeviceError: a device that is not there.
-    """  # ruff: ignore[docstring-extraneous-exception]  # raised by what it calls
+    """
     entry = registry().model(name)
     parsed = model_options(entry).parse(name, options)
     model: GenerativeModel = _build(load_target(entry.spec.target, name), image_shape, parsed, seed)
@@ -232,15 +232,15 @@ def train_model(
         images: uint8, (N, C, H, W), the in-distribution training images.
         seed: of the weights, the order of the images and the noise.
         device: "auto", "cpu", "cuda" or "cuda:N"; for a model that exists, where it is.
-        checkpoint: a file written after every epoch and removed at the end. Where it exists, training goes on from
-            there, with the same result as if it had never stopped.
+        checkpoint: a file written after every epoch. Where it exists, training goes on from there, with the same
+            result as if it had never stopped. It is kept at the end: remove it once the model is saved.
         **options: the model's options; for a model that exists, its recipe's (epochs, learning_rate, …).
 
     Raises:
         TrainingError: the loss is no longer finite.
         ImageError: wrong dtype or shape, or no image at all.
         OptionError: an unknown option, or a value that is not allowed.
-    """  # ruff: ignore[docstring-extraneous-exception]  # raised by what it calls
+    """
     data = images if isinstance(images, ImageSet) else ImageSet("images", "train", images)
     if isinstance(model, str):
         model = create_model(model, data.image_shape, seed=seed, device=device, **options)
@@ -271,7 +271,7 @@ def load_model(path: str | Path, device: str | torch.device = "auto") -> Generat
     Raises:
         ArtifactError: damaged, no model, or made by a plugin that is not installed.
         TrainingError: its weights hold NaN.
-    """  # ruff: ignore[docstring-extraneous-exception]  # raised by what it calls
+    """
     header, tensors = read_artifact(path, "model")
     return rebuild_model(header, tensors, device, str(path))
 

@@ -55,6 +55,7 @@ class DatasetSpec:
     target: str  # a function of one oodkit.DatasetRequest that returns an oodkit.ImageSet
     summary: str
     splits: tuple[str, ...] = ("train", "test")
+    embedded: bool = False  # needs no files: among the OOD sets of a benchmark that names none
     derived: bool = False  # made from the in-distribution test images (inverted, rotated, …)
     # Model options that suit it as a training set: `oodkit bench` and `train` take them where the user sets none.
     recipe: Mapping[str, Any] = field(default_factory=dict)  # Any: an option's value

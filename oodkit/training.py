@@ -51,8 +51,8 @@ def optimise(
         recipe: epochs, batch size, optimizer, learning rate.
         name: what the progress bar calls it.
         seed: of the order of the images, the flips and the noise.
-        checkpoint: a file written after every epoch and removed at the end. Where it exists, training goes on from
-            there, with the same result as if it had never stopped.
+        checkpoint: a file written after every epoch. Where it exists, training goes on from there, with the same
+            result as if it had never stopped. It is kept at the end: remove it once the result is safe.
         show: the text of a loss in the progress bar.
 
     Raises:
@@ -79,8 +79,6 @@ def optimise(
             trainer.resume(file)
     trainer.run(file)
     module.eval()
-    if file is not None:
-        file.unlink(missing_ok=True)
     stopped = {"stopped": trainer.stopped} if trainer.stopped else {}
     return {**record, "losses": trainer.losses, "seconds": round(trainer.seconds, 1), **stopped}
 
@@ -191,7 +189,7 @@ class _Trainer:
             ArtifactError: damaged, or of another training.
         """
         header, tensors = read_artifact(path, "checkpoint")
-        if header.get("record") != self.record:
+        if _settings(header.get("record", {})) != _settings(self.record):
             raise ArtifactError(f"{path} is a checkpoint of another training.")
         self.module.load_state_dict(
             {k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")}
@@ -203,3 +201,8 @@ class _Trainer:
                 state.setdefault(int(index), {})[key] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         self.epoch, self.losses, self.seconds = header["epoch"], header["losses"], header["seconds"]
+
+
+def _settings(record: dict[str, Any]) -> dict[str, Any]:  # Any: what JSON can hold
+    """Return what decides whether a checkpoint belongs to a training: another machine may go on with it."""
+    return {key: value for key, value in record.items() if key not in ("device", "torch")}

@@ -13,9 +13,6 @@ from oodkit.registry import Registered, detector_options, model_options, registr
 
 __all__ = ["Plan", "PlannedDetector", "check_options", "make_plan", "training_options"]
 
-GENERATED = ("noise", "constant", "inverted", "rotated", "flipped", "dimmed")  # need no files
-DEFAULT_OOD = {"digits": ("photos", *GENERATED)}
-
 OptionsT = TypeVar("OptionsT", bound=Options)
 
 
@@ -80,7 +77,7 @@ def make_plan(spec: BenchSpec) -> Plan:
         model=entry,
         model_options=training_options(entry, spec.id, {**saved, **of_model}),
         model_file=file,
-        ood=spec.ood or DEFAULT_OOD.get(spec.id, GENERATED),
+        ood=spec.ood or tuple(n for n, e in registry().datasets.items() if e.spec.embedded and n != spec.id),
         run_folder=spec.run_folder or Path("runs") / (Path(spec.id).resolve().stem or "bench"),
     )
 

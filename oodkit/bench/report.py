@@ -46,7 +46,7 @@ class Figure:
 def print_tables(result: BenchResult, console: Console) -> None:
     """Print a table per detector and, for several, one that compares them."""
     console.print(_headline(result), soft_wrap=True)
-    detectors = [planned.name for planned in result.plan.detectors]
+    detectors = [planned.name for planned in result.plan.detectors if planned.name not in result.left_out]
     for detector in detectors:
         console.print(_detector_table(result, detector))
     if len(detectors) > 1:
@@ -67,6 +67,7 @@ def as_json(result: BenchResult) -> str:
         "cells": [asdict(cell) for cell in result.cells],
         "summary": {planned.name: _summary(result, planned.name) for planned in result.plan.detectors},
         "failures": [asdict(failure) for failure in result.failures],
+        "left_out": result.left_out,
         "reused": result.reused,
     }
     return json.dumps(document, indent=2, allow_nan=False)

@@ -11,7 +11,7 @@ from oodkit.bench.spec import BenchSpec
 from oodkit.bench.store import RunFolder
 from oodkit.bench.work import DetectorWork, SeedWork
 from oodkit.device import resolve_device
-from oodkit.errors import OodkitError, RunFolderError
+from oodkit.errors import OodkitError, OptionError, PluginError, RunFolderError
 from oodkit.model import GenerativeModel, load_model
 
 __all__ = ["BenchResult", "Failure", "run_bench"]
@@ -36,6 +36,7 @@ class BenchResult:
     ood: list[str]  # labels of the OOD sets, without the overall mix
     cells: list[Cell] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)  # of "all": a detector that cannot use the model, and why
     reused: int = 0  # cells that the run folder held already
 
     def auroc(self, detector: str, ood: str) -> float:
@@ -90,6 +91,12 @@ def _run_detector(run: DetectorWork, result: BenchResult) -> None:
                 cell = run.make_cell(key, label)
             except RunFolderError:
                 raise  # no further cell could be kept
+            except (PluginError, OptionError) as error:
+                if "all" not in result.plan.spec.detectors:
+                    _note_failure(result, error, (run.planned.name, label, run.seed))
+                    continue
+                result.left_out[run.planned.name] = str(error)  # nobody asked for it by name
+                return
             except Exception as error:  # a plugin may raise anything; the other cells go on
                 _note_failure(result, error, (run.planned.name, label, run.seed))
                 continue

@@ -30,13 +30,11 @@ class BenchSpec(Options):
     """One benchmark: every detector × OOD set × seed, on one model family and one ID set."""
 
     detectors: Names = Field(
-        ("rose-ekfac", "nll"), min_length=1, description="Detectors; all: every one that suits the model."
+        ("rose-ekfac", "elbo"), min_length=1, description="Detectors; all: every one that suits the model."
     )
     model: str = Field("vae", min_length=1, description="A model's name, or a file that `oodkit train` wrote.")
     id: str = Field("digits", min_length=1, description="The in-distribution set: a name or a path.")
-    ood: Names = Field(
-        (), description="OOD sets, names or paths; by default sets that need no download and suit the ID set."
-    )
+    ood: Names = Field((), description="OOD sets, names or paths; by default all that need no files.")
     seeds: Seeds = Field((0,), min_length=1, description="Each seed trains, draws images and fits detectors anew.")
     limit: int = Field(500, ge=2, description="Test images of each set, at most.")
     train_limit: int | None = Field(None, ge=2, description="Training images, at most; by default all.")

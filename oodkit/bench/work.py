@@ -89,17 +89,18 @@ class SeedWork:
             f"training {name} on {train.name}: {len(train):,} images, "
             f"{self.plan.model_options.epochs} epochs, seed {self.seed}"
         )
-        start = time.perf_counter()
+        start, checkpoint = time.perf_counter(), file.with_suffix(".checkpoint")
         with _DiskErrors():
             model = train_model(
                 name,
                 train,
                 seed=self.seed,
                 device=self.device,
-                checkpoint=file.with_suffix(".checkpoint"),
+                checkpoint=checkpoint,
                 **self.plan.model_options.model_dump(),
             )
         self.folder.write(file, model.save)
+        checkpoint.unlink(missing_ok=True)
         self.say(f"trained {name} in {time.perf_counter() - start:.0f} s")
         return model
 

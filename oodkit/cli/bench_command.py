@@ -75,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
         print(as_json(result))
     else:
         print_tables(result, results_console())
+    for name, reason in result.left_out.items():
+        say(f"{name} is left out: {reason}")
     if result.failures:
         say(f"oodkit: {failure_text(result)}")
         return 1

@@ -57,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
         entry.spec.name, images, seed=args.seed, device=device, checkpoint=checkpoint, **options.model_dump()
     )
     model.save(args.out)
+    checkpoint.unlink(missing_ok=True)
     loss = model.training_record.get("bits_per_dimension", [])
     say(f"{args.out}: {args.model}, {len(images):,} images" + (f", {loss[-1]:.3f} bits/dim" if loss else ""))
     return 0
