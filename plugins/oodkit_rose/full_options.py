@@ -12,7 +12,7 @@ class FullOptions(DampingOptions):
 
     damping: float = Field(0.0, ge=0, allow_inf_nan=False, description="Added to every eigenvalue of F.")
     relative_damping: float = Field(
-        1e-2, gt=0, allow_inf_nan=False, description="Added to every eigenvalue of F, times their mean."
+        1e-2, ge=0, allow_inf_nan=False, description="Added to every eigenvalue of F, times their mean."
     )
     limit: int = Field(
         4096,
