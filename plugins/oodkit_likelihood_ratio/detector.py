@@ -52,7 +52,7 @@ class LikelihoodRatio(Detector[LikelihoodRatioOptions]):
             images = replace(images, images=changed.cpu())
         # Named in the steps, so that a checkpoint of another perturbation is not taken for one of this.
         images = replace(images, steps=(*images.steps, f"{options.perturbation} (strength {options.strength})"))
-        file = self.work_folder / "background.safetensors" if self.work_folder is not None else None
+        file = self.work_folder / "background.checkpoint" if self.work_folder is not None else None
         name = f"{self.name}'s background"
         optimise(trained, images, background.options, name=name, seed=options.seed, checkpoint=file)
         return background
