@@ -97,6 +97,8 @@ def test_weight_decay_and_epochs_are_the_background_s_alone():
     before = model.logits.detach().clone()
     free, decayed = (fitted("lratio-svd", model, strength=0, weight_decay=w).state["background.logits"] for w in (0, 1))
     assert decayed.std() < 0.5 * free.std()
+    by_default = fitted("lratio-svd", histogram(weight_decay=1), strength=0)  # the model's own
+    assert torch.equal(by_default.state["background.logits"], decayed)
     assert not fitted("lratio-svd", model, strength=0, epochs=0).state["background.logits"].any()
     assert torch.equal(model.logits, before)
 

@@ -35,10 +35,11 @@ class LikelihoodRatio(Detector[LikelihoodRatioOptions]):
         return log_background - log_p
 
     def _train(self, images: ImageSet) -> GenerativeModel:
-        """Return a background trained by the model's own recipe, but for λ and the epochs."""
+        """Return a background, trained by the model's own recipe where the options do not say otherwise."""
         options = self.options
-        epochs = {} if options.epochs is None else {"epochs": options.epochs}
-        background: GenerativeModel = self.model.fresh(options.seed, weight_decay=options.weight_decay, **epochs)
+        changes = {"weight_decay": options.weight_decay, "epochs": options.epochs}
+        recipe = {key: value for key, value in changes.items() if value is not None}
+        background: GenerativeModel = self.model.fresh(options.seed, **recipe)
         trained: Trainable = background
         if options.perturbation == "random":
             trained = Corrupted(background, options)

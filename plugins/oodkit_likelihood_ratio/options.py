@@ -16,14 +16,14 @@ class LikelihoodRatioOptions(DetectorOptions):
     perturbation: ClassVar[Literal["svd", "dct", "gaussian-blur", "random"]]
 
     strength: float | None = Field(None, description="Of the perturbation; None: its own default.")
-    weight_decay: float = Field(
-        0.0,
+    weight_decay: float | None = Field(
+        None,
         ge=0,
         allow_inf_nan=False,
-        description="L2 penalty on the background's weights (λ); the paper: 0 for a VAE.",
+        description="L2 penalty on the background's weights (λ); by default the model's own, which for a VAE is 0.",
     )
     epochs: int | None = Field(
-        None, ge=0, description="Epochs of the background's training; by default as many as the model's own."
+        None, ge=0, description="Epochs of the background's training; by default the model's own."
     )
     background: Path | None = Field(
         None, description="A saved model, of the same make, to take as the background instead of training one."
