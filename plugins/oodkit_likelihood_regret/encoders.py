@@ -1,0 +1,199 @@
+"""One encoder per image: a batch passes, at once, through as many copies of an encoder, each with its own weights.
+
+A layer's weights get the images as their first axis, and the layer becomes one batched product of what reaches its
+positions, (N, S, I), and its weights, (N, O, I). The rest of a model's `encode` runs as it is written.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from oodkit import LatentVariableModel
+
+__all__ = ["EncoderPerImage"]
+
+
+class EncoderPerImage:
+    """A model's `encode` with weights per image; they start as the model's, which stay as they are.
+
+    Layers that have a rule below are stacked. An encoder with others, or one that uses its weights otherwise than by
+    calling their layers, is copied image by image instead: as slow as a loop, and right.
+
+    Args:
+        model: a model of any kind; the weights are those that its `encode` uses.
+        images: uint8, (N, C, H, W); calls are for as many.
+
+    Attributes:
+        weights: what an optimizer may change: (N, …) each, or each image's own.
+    """
+
+    def __init__(self, model: LatentVariableModel, images: Tensor) -> None:
+        encoder = _Encode(copy.deepcopy(model))
+        encoder.eval()
+        _mark_weights(encoder, images[:1])
+        self._encode = _stacked(encoder, images) or _Copies(encoder, len(images))
+        self.weights = _weights(self._encode)
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance of q(z|x), (N, Z) each; image n passes through the weights n."""
+        mean, log_variance = self._encode(images)
+        return mean, log_variance
+
+
+class _Encode(nn.Module):
+    """The encoder of a model, as a module: `forward` is `encode`."""
+
+    def __init__(self, model: LatentVariableModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.model.encode(images)
+
+
+class _Copies(nn.Module):
+    """One copy of an encoder per image, called one after the other; they share what is no weight of theirs."""
+
+    def __init__(self, encoder: nn.Module, count: int) -> None:
+        super().__init__()
+        shared = {id(p): p for p in encoder.parameters() if not p.requires_grad}
+        self.copies = nn.ModuleList(copy.deepcopy(encoder, dict(shared)) for _ in range(count))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        parts = [encode(image) for encode, image in zip(self.copies, images.split(1), strict=True)]
+        means, log_variances = zip(*parts, strict=True)
+        return torch.cat(means), torch.cat(log_variances)
+
+
+def _mark_weights(encoder: nn.Module, images: Tensor) -> None:
+    """Let exactly those parameters require a gradient that the encoder's outputs depend on."""
+    parameters = list(encoder.requires_grad_(True).parameters())
+    with torch.enable_grad():
+        outputs = sum(output.sum() for output in encoder(images))
+    for parameter, gradient in zip(
+        parameters, torch.autograd.grad(outputs, parameters, allow_unused=True), strict=True
+    ):
+        parameter.requires_grad_(gradient is not None)
+
+
+def _weights(encoder: nn.Module) -> list[nn.Parameter]:
+    return [p for p in encoder.parameters() if p.requires_grad]
+
+
+def _stacked(encoder: nn.Module, images: Tensor) -> nn.Module | None:
+    """Return the encoder with stacked layers; None where it cannot be had, or where it would be another function."""
+    used = [name for name, p in encoder.named_parameters(remove_duplicate=False) if p.requires_grad]
+    if len(used) != len(_weights(encoder)):
+        return None  # two layers share a weight
+    stacked = copy.deepcopy(encoder)
+    try:
+        _stack_layers(stacked, len(images))
+        with torch.enable_grad():
+            outputs = stacked(images)
+            of_first = torch.autograd.grad(sum(output[0].sum() for output in outputs), _weights(stacked))
+    except Exception:  # a third party's `encode` may do anything with weights of shapes that it does not expect
+        return None
+    same = all(torch.allclose(a, b, 1e-3, 1e-3, equal_nan=True) for a, b in zip(outputs, encoder(images), strict=True))
+    # Weights that are still alike hide a mix-up of images; that the first image's q is moved by its own shows it.
+    apart = not any(gradient[1:].any() for gradient in of_first)
+    return stacked if same and apart else None
+
+
+def _stack_layers(module: nn.Module, count: int) -> None:
+    for name, child in module.named_children():
+        if any(p.requires_grad for p in child.parameters(recurse=False)):
+            setattr(module, name, _Layer(child, count))
+        else:
+            _stack_layers(child, count)
+
+
+class _Product(torch.autograd.Function):
+    """x @ wᵀ, of (N, S, I) and (N, O, I): the order of factors, forward and backward, that batched GEMM is quick at.
+
+    Autograd's own backward would return the weights' gradient transposed, to be copied before Adam reads it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w: Tensor) -> Tensor:  # Any: torch's context
+        ctx.save_for_backward(x, w)
+        return x @ w.mT
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor]:  # Any: as above
+        x, w = ctx.saved_tensors
+        return gradient @ w if ctx.needs_input_grad[0] else None, gradient.mT @ x
+
+
+class _Layer(nn.Module):
+    """A layer whose weight and bias have the images as their first axis."""
+
+    def __init__(self, layer: Any, count: int) -> None:  # Any: a kind that has a rule
+        super().__init__()
+        self.rule = _RULES[type(layer)]
+        self.weight = _repeat(layer.weight, count)
+        self.bias = _repeat(layer.bias, count) if layer.bias is not None else None
+        self.layer = layer.requires_grad_(False)  # its settings and buffers
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rule(self.layer, x, self.weight, self.bias)
+
+
+def _repeat(parameter: Tensor, count: int) -> nn.Parameter:
+    repeated = parameter.detach().expand(count, *parameter.shape)
+    return nn.Parameter(repeated.clone(memory_format=torch.contiguous_format))
+
+
+def _linear(layer: nn.Linear, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    y = _Product.apply(x.reshape(len(weight), -1, layer.in_features), weight)  # (N, S, O)
+    y = y if bias is None else y + bias.unsqueeze(1)
+    return y.view(*x.shape[:-1], layer.out_features)
+
+
+def _conv(layer: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    # the padding that the layer itself uses, whether given as numbers, "same", or with another mode than zeros
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    x = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
+    reach = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
+    size = [(s - r - 1) // step + 1 for s, r, step in zip(x.shape[2:], reach, layer.stride, strict=True)]
+    patches = F.unfold(x, layer.kernel_size, dilation=layer.dilation, stride=layer.stride)  # (N, C·k·k, S)
+    groups, rows = layer.groups, len(weight) * layer.groups  # a group is a product of its own
+    y = _Product.apply(
+        patches.reshape(rows, -1, patches.shape[2]).mT, weight.view(rows, layer.out_channels // groups, -1)
+    )
+    y = y.mT.reshape(len(weight), layer.out_channels, *size)  # (N·G, S, O/G) -> (N, O, H, W)
+    return y if bias is None else y + bias[:, :, None, None]
+
+
+def _batch_norm(layer: nn.BatchNorm2d, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    scale = weight * (layer.running_var + layer.eps).rsqrt()  # evaluation mode: an affine map
+    return _affine(x, scale, bias - layer.running_mean * scale)
+
+
+def _group_norm(layer: nn.GroupNorm, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return _affine(F.group_norm(x, layer.num_groups, eps=layer.eps), weight, bias)
+
+
+def _layer_norm(layer: nn.LayerNorm, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    y = F.layer_norm(x, layer.normalized_shape, eps=layer.eps)
+    y = y.reshape(len(weight), -1, *layer.normalized_shape) * weight.unsqueeze(1)
+    return (y if bias is None else y + bias.unsqueeze(1)).view_as(x)
+
+
+def _affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Return x·scale + shift of x (N, C, …), with scale and shift (N, C)."""
+    shape = (*scale.shape, *(1,) * (x.ndim - 2))
+    return torch.addcmul(shift.view(shape), x, scale.view(shape))
+
+
+_RULES: dict[type[nn.Module], Callable[[Any, Tensor, Any, Any], Tensor]] = {  # Any: the kind of its key, its weights
+    nn.Linear: _linear,
+    nn.Conv2d: _conv,
+    nn.BatchNorm1d: _batch_norm,
+    nn.BatchNorm2d: _batch_norm,
+    nn.GroupNorm: _group_norm,
+    nn.LayerNorm: _layer_norm,
+}
