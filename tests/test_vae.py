@@ -349,6 +349,27 @@ def test_a_damaged_checkpoint_is_ignored(tmp_path):
     assert same_weights(anew, run()[0])
 
 
+class Recording(Trainable):
+    """Keeps the first pixel of every image that it is trained on."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+        self.seen = []
+
+    def loss(self, images, generator):
+        self.seen.extend(images[:, 0, 0, 0].tolist())
+        return self.weight.square()
+
+
+def test_every_epoch_sees_every_image_once_in_an_order_of_its_own():
+    module, images = Recording(), torch.arange(24, dtype=torch.uint8).view(24, 1, 1, 1)
+    optimise(module, ImageSet("numbers", "train", images), ModelOptions(**RECIPE), name="recording")
+    epochs = [module.seen[24 * i : 24 * (i + 1)] for i in range(3)]
+    assert all(sorted(epoch) == list(range(24)) for epoch in epochs) and len(module.seen) == 72
+    assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
+
+
 class Exploding(Trainable):
     """Its loss is NaN from the step of this number on."""
 
