@@ -75,6 +75,16 @@ def test_loss_is_the_mean_of_both_errors():
     assert all(p.grad is None for p in error.target.parameters())
 
 
+@pytest.mark.parametrize("name", STRENGTHS)
+def test_training_pairs_are_images_and_their_perturbed_twins(name, monkeypatch):
+    seen = []
+    monkeypatch.setattr("oodkit_svd_rnd.detector.optimise", lambda module, pairs, *_, **__: seen.append(pairs.images))
+    images = strokes(70, channels=3)
+    fitted(name, images, seed=3)
+    twins = perturb(images, name.removeprefix("rnd-"), torch.Generator().manual_seed(3), STRENGTHS[name])
+    assert torch.equal(seen[0], torch.cat([images, twins], 1))
+
+
 def test_images_are_standardised_by_the_training_images():
     images = strokes(40, channels=3)
     images[:, 2] = 7  # no deviation at all
@@ -87,7 +97,7 @@ def test_images_are_standardised_by_the_training_images():
 
 @pytest.mark.parametrize("name", STRENGTHS)
 def test_foreign_images_score_higher(name):
-    detector = fitted(name, strokes(256), epochs=20, learning_rate=1e-3)
+    detector = fitted(name, strokes(512), epochs=20, learning_rate=1e-3)
     known = detector.score(strokes(64, seed=1))
     generator = torch.Generator().manual_seed(1)
     noise = torch.randint(0, 256, (64, 1, 8, 8), generator=generator, dtype=torch.uint8)
@@ -107,6 +117,13 @@ def test_architecture_fits_the_device_and_travels_with_the_detector(tmp_path):
     paper.save(tmp_path / "paper.oodkit")
     loaded = oodkit.load_detector(tmp_path / "paper.oodkit", device="cpu")
     assert torch.equal(loaded.score(images), paper.score(images))
+
+
+def test_fitting_again_replaces_the_networks():
+    images, others = strokes(20), 255 - strokes(20)
+    detector = fitted("rnd-svd", images)
+    detector.score(images)
+    assert torch.equal(detector.fit(others).score(images), fitted("rnd-svd", others).score(images))
 
 
 def test_killed_training_resumes_to_the_same_scores(tmp_path, monkeypatch):
