@@ -143,9 +143,10 @@ class _Trainer:
                 mirrored = torch.rand(len(images), generator=generator) < 0.5
                 images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
             self._set_learning_rate(step, -(-len(order) // self.recipe.batch_size))
-            loss = self.module.loss(images.to(self.device), generator)
             self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
+            with torch.enable_grad():  # a caller may be inside of no_grad
+                loss = self.module.loss(images.to(self.device), generator)
+                loss.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
             self.optimizer.step()
             total += loss.detach() * len(images)
             if step % 10 == 0:  # reading the loss waits for a GPU: not at every step
