@@ -81,8 +81,8 @@ def layer_gradients(
         layers: names of modules or of parameters; by default `model.curvature_layers()`.
 
     Raises:
-        PluginError: a name that the model does not have, or a layer that log p does not pass through, or one whose
-            first axis is not the images.
+        PluginError: a name that the model does not have; a layer that log p does not pass through, or whose first
+            axis is not the images, or whose weight enters log p outside of it too (name the parameter instead).
     """
     names = list(layers) if layers is not None else model.curvature_layers()
     modules, parameters = dict(model.named_modules()), dict(model.named_parameters())
