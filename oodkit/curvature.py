@@ -39,7 +39,10 @@ class CurvatureApproximation(ABC):
 
     @abstractmethod
     def sums(self, gradient: LayerGradient, number: int) -> dict[str, Tensor]:
-        """Return named sums over the batch's images, for pass `number` (0, 1, …); the core adds them up in float64."""
+        """Return named sums over the batch's images, for pass `number` (0, 1, …); the core adds them up.
+
+        `gradient`, and what `state` holds of earlier passes, are float64.
+        """
 
     @abstractmethod
     def end_pass(self, sums: Mapping[str, Tensor], count: int, number: int) -> dict[str, Tensor]:
@@ -82,13 +85,14 @@ def fit_curvature(
             for batch in images.batches(batch_size):
                 gradients = layer_gradients(model, batch.to(model.device), list(approximations))
                 for name, gradient in gradients.items():
-                    for key, value in approximations[name].sums(gradient, number).items():
+                    # float64: float32 products leave rounding errors in F's small eigenvalues, larger than the damping
+                    for key, value in approximations[name].sums(gradient.double(), number).items():
                         total = totals[name].get(key)
                         totals[name][key] = value.double() if total is None else total.add_(value)
                 bar.advance()
             for name, approximation in approximations.items():
                 if not all(t.isfinite().all() for t in totals[name].values()):
                     raise ImageError(f"gradients of layer {name!r} are not finite on the fitting images.")
-                learnt = approximation.end_pass(totals[name], len(images), number)
-                # Sums and eigenvectors are made in float64; scoring multiplies in the model's own precision.
-                approximation.state |= {key: value.to(model.dtype) for key, value in learnt.items()}
+                approximation.state |= approximation.end_pass(totals[name], len(images), number)
+    for approximation in approximations.values():  # scoring multiplies in the model's own precision
+        approximation.state = {key: value.to(model.dtype) for key, value in approximation.state.items()}

@@ -50,6 +50,10 @@ class LayerGradient:
         unit = torch.eye(min(o, i), dtype=dense.dtype, device=dense.device).expand(n, -1, -1)
         return cls(dense, unit) if o <= i else cls(unit, dense.transpose(1, 2))
 
+    def double(self) -> "LayerGradient":
+        """Return the same gradients in float64."""
+        return LayerGradient(self.inputs.double(), self.outputs.double())
+
     def dense(self) -> Tensor:
         """Return the gradients themselves, (N, O, I)."""
         return self.outputs.transpose(1, 2) @ self.inputs

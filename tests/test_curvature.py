@@ -190,10 +190,11 @@ def test_the_mean_over_the_fitting_images_tends_to_the_number_of_nonzero_eigenva
 
 
 class Net(GenerativeModel):
-    """A convolution and a linear layer; log p = −½‖f(x)‖² + Σ f(x)."""
+    """A convolution and a linear layer; log p = (−½‖f(x)‖² + Σ f(x)) · scale."""
 
-    def __init__(self, dtype=torch.float64):
+    def __init__(self, dtype=torch.float64, scale=1):
         super().__init__((2, 6, 6), ModelOptions())
+        self.scale = scale
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self.conv = nn.Conv2d(2, 3, 2, stride=2)
@@ -203,7 +204,7 @@ class Net(GenerativeModel):
     def log_prob(self, images):
         h = self.conv(images.to(self.dtype) / 255).relu().flatten(1)
         out = self.linear(h)
-        return -0.5 * out.square().sum(1) + out.sum(1)
+        return (out - 0.5 * out.square()).sum(1) * self.scale
 
 
 def random_images(n, seed=0):
@@ -217,8 +218,8 @@ def fit_net(kind, images, batch_size=16, model=None, **options):
     return layers
 
 
-def layer_scores(layers, images):
-    gradients = layer_gradients(Net(), images, list(layers))
+def layer_scores(layers, images, model=None):
+    gradients = layer_gradients(model or Net(), images, list(layers))
     return {name: layer.quadratic_form(gradients[name]) for name, layer in layers.items()}
 
 
@@ -231,6 +232,18 @@ def test_neither_the_order_of_the_images_nor_the_batch_size_matters(batch_size, 
     for name, scores in expected.items():
         # 40 images leave much of the linear layer's F at 0, where only the damping, 1e-8, stands against rounding
         assert_same(found[name], scores, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [Ekfac, Diag])
+@pytest.mark.parametrize("batch_size", [4, 15])
+def test_rounding_of_a_float32_model_does_not_pass_for_curvature(kind, batch_size):
+    """15 images leave most of F at 0 and log p has thousands of nats: products in float32 would put 1e-6 there."""
+    images, test = random_images(15), random_images(7, seed=1)
+    exact, rounded = Net(scale=3000), Net(torch.float32, scale=3000)
+    expected = layer_scores(fit_net(kind, images, model=exact), test, exact)
+    found = layer_scores(fit_net(kind, images, batch_size, model=rounded), test, rounded)
+    for name, scores in expected.items():
+        assert_same(found[name].double(), scores, rtol=1e-2)
 
 
 @pytest.mark.parametrize("kind", [Ekfac, Diag])
