@@ -114,3 +114,10 @@ def test_rose_ekfac_on_the_cifar10_vae():
     bounds = {"mnist": (0.995, 1), "notmnist": (0.99, 1), "noise": (0.995, 1), "constant": (0.94, 1)}
     model = reference_vae("cifar10-n32-z200")
     assert_within(found(model, "cifar10", bounds, "rose-ekfac", **FULL, **PAPER), bounds)
+
+
+@pytest.mark.slow
+def test_nll(fashion_mnist):
+    """The paper's Table 2: 0.161, 0.980, 0.953; 20 importance samples, 500 images of each set."""
+    bounds = {"mnist": (0.131, 0.191), "notmnist": (0.96, 1), "constant": (0.923, 0.983)}
+    assert_within(found(fashion_mnist, "fashion-mnist", bounds, "nll", train=10, test=500), bounds)
