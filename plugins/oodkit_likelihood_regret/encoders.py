@@ -97,7 +97,8 @@ def _stacked(encoder: nn.Module, images: Tensor) -> nn.Module | None:
             of_first = torch.autograd.grad(sum(output[0].sum() for output in outputs), _weights(stacked))
     except Exception:  # a third party's `encode` may do anything with weights of shapes that it does not expect
         return None
-    same = all(torch.allclose(a, b, 1e-3, 1e-3, equal_nan=True) for a, b in zip(outputs, encoder(images), strict=True))
+    # Another function would be far off; a GPU's TF32 convolutions are off by 1e-3.
+    same = all(torch.allclose(a, b, 0.02, 0.02, equal_nan=True) for a, b in zip(outputs, encoder(images), strict=True))
     # Weights that are still alike hide a mix-up of images; that the first image's q is moved by its own shows it.
     apart = not any(gradient[1:].any() for gradient in of_first)
     return stacked if same and apart else None
