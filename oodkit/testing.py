@@ -208,7 +208,7 @@ class _DetectorKit:
             assert_same(load_detector(path, device="cuda").score(self.images), self.scores, "on CUDA")
 
     def check_higher_is_more_ood(self) -> None:
-        # Either will do: input complexity, say, is not to find noise strange, and a blur-taught network no dark on light.
+        # Either will do: input complexity, for one, is made not to find noise strange.
         known = self.detector.score(blobs(16, seed=4))
         shares = {
             name: float((self.detector.score(unknown)[:, None] > known[None]).double().mean())
