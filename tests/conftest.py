@@ -4,8 +4,13 @@ import importlib
 import sys
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from oodkit.registry import registry
+
+# How long an example takes says how busy the machine is, and no more.
+settings.register_profile("oodkit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("oodkit")
 
 
 @pytest.fixture
