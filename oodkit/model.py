@@ -291,9 +291,10 @@ def rebuild_model(
         )
     try:
         model = create_model(name, tuple(header["image_shape"]), device=device, **header["options"])
+        model.to(next(t.dtype for t in tensors.values() if t.is_floating_point()))  # float64 stays float64
         model.load_state_dict(tensors)
         model.training_record = header["training"]
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, RuntimeError, StopIteration) as error:
         raise ArtifactError(f"{source}: the weights do not fit the model {name!r} ({error}); make it again.") from error
     model.check_weights()
     return model.eval()

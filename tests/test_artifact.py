@@ -129,3 +129,11 @@ def test_devices():
         oodkit.create_model("vae", (1, 32, 32), device="cuda:63")
     with pytest.raises(oodkit.DeviceError, match="meta"):
         oodkit.create_model("vae", (1, 32, 32), device="meta")
+
+
+def test_a_float64_model_stays_one(tmp_path):
+    model = oodkit.create_model("vae", (1, 32, 32), width=2, latent=2, device="cpu").double()
+    detector = oodkit.create_detector("rose-diag", model).fit(blobs(8))
+    detector.save(tmp_path / "d")
+    again = oodkit.load_detector(tmp_path / "d", device="cpu")
+    torch.testing.assert_close(again.score(blobs(3)), detector.score(blobs(3)))

@@ -14,8 +14,6 @@ SMALL: dict[str, dict[str, object]] = {
     "rnd-dct": RND,
     "rnd-gaussian-blur": RND,
     "rnd-random": RND,
-    # From 77 images F has a null space hundreds wide. With the paper's 1e-8 alone, rounding decides what lies in it.
-    "rose-ekfac": {"relative_damping": 1e-3},
     "rose-full": {"layers": ["trunk.0", "log_variance"]},
 }
 
