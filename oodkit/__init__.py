@@ -36,6 +36,7 @@ _PUBLIC = {
     "layer_gradients": "oodkit.gradients",
     "DatasetRequest": "oodkit.images",
     "Options": "oodkit.options",
+    "INTERFACE_VERSION": "oodkit.plugin",
     "hookimpl": "oodkit.plugin",
     "DetectorSpec": "oodkit.plugin",
     "ModelSpec": "oodkit.plugin",
@@ -149,6 +150,9 @@ if TYPE_CHECKING:  # what __getattr__ resolves, for editors and mypy; a test hol
     )
     from oodkit.options import (
         Options as Options,
+    )
+    from oodkit.plugin import (
+        INTERFACE_VERSION as INTERFACE_VERSION,
     )
     from oodkit.plugin import (
         CurvatureSpec as CurvatureSpec,

@@ -7,6 +7,9 @@ A package takes part by an entry point in the group `oodkit` whose value is a mo
 
 `target` and `options` are `"module:attribute"` texts, imported when they are needed and not before, so that
 `oodkit list` and `oodkit show` never import torch.
+
+A module that needs more than the first interface says so: `OODKIT_INTERFACE = "1.2"`. docs/plugins.md says what the
+number promises.
 """
 
 from collections.abc import Mapping
@@ -15,7 +18,9 @@ from typing import Any, Literal
 
 import pluggy
 
-__all__ = ["CurvatureSpec", "DatasetSpec", "DetectorSpec", "ModelSpec", "hookimpl", "hookspec"]
+__all__ = ["INTERFACE_VERSION", "CurvatureSpec", "DatasetSpec", "DetectorSpec", "ModelSpec", "hookimpl", "hookspec"]
+
+INTERFACE_VERSION = "1.0"  # first number: raised when something is taken away; second: when something is added
 
 hookspec = pluggy.HookspecMarker("oodkit")
 hookimpl = pluggy.HookimplMarker("oodkit")

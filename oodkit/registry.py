@@ -12,9 +12,9 @@ from typing import Any, Generic, TypeVar
 
 import pluggy
 
-from oodkit.errors import OptionError, PluginError, UnknownNameError
+from oodkit.errors import OodkitError, OptionError, PluginError, UnknownNameError
 from oodkit.options import CurvatureOptions, DetectorOptions, ModelOptions, Options
-from oodkit.plugin import CurvatureSpec, DatasetSpec, DetectorSpec, Hooks, ModelSpec
+from oodkit.plugin import INTERFACE_VERSION, CurvatureSpec, DatasetSpec, DetectorSpec, Hooks, ModelSpec
 
 __all__ = [
     "ENTRY_POINT_GROUP",
@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 ENTRY_POINT_GROUP = "oodkit"
+ARGUMENTS = frozenset({"name", "model", "device", "batch_size"})  # of create_detector: an option cannot be called so
 
 Spec = TypeVar("Spec", DetectorSpec, ModelSpec, DatasetSpec, CurvatureSpec)
 
@@ -38,6 +39,7 @@ class Registered(Generic[Spec]):
     spec: Spec
     distribution: str
     version: str
+    module: str = ""  # of the entry point: what every `oodkit` command imports
     curvature: CurvatureSpec | None = None  # of a detector made by `over="curvature"`
 
     @property
@@ -116,14 +118,42 @@ def registry() -> Registry:
         distribution, version = (point.dist.name, point.dist.version) if point.dist else ("?", "?")
         try:
             _collect(found, point.load(), distribution, version)
+        except OodkitError as error:
+            found.problems.append(f"{distribution} {version}: entry point {point.name!r}: {_one_line(error)}")
         except Exception as error:  # a third party's module may raise anything at import
-            found.problems.append(f"{distribution} {version}: entry point {point.name!r} is broken: {error!r}.")
+            found.problems.append(
+                f"{distribution} {version}: entry point {point.name!r} is broken: {type(error).__name__}: "
+                f"{_one_line(error)}."
+            )
     _cross_with_curvatures(found)
     _collect_aliases(found)
     return found
 
 
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")
+
+
+def _check_interface(module: object) -> None:
+    """Refuse a plugin that was written for another interface.
+
+    Raises:
+        PluginError: newer than ours, of an older first number, or no version at all.
+    """
+    asked = getattr(module, "OODKIT_INTERFACE", "1.0")
+    try:
+        major, minor = (int(part) for part in asked.split("."))
+    except (AttributeError, ValueError):
+        raise PluginError(f'OODKIT_INTERFACE is {asked!r}; write two numbers, such as "{INTERFACE_VERSION}"') from None
+    our_major, our_minor = (int(part) for part in INTERFACE_VERSION.split("."))
+    if (major, minor) > (our_major, our_minor):
+        raise PluginError(f"it needs plugin interface {asked}, this oodkit has {INTERFACE_VERSION}; upgrade oodkit.")
+    if major < our_major:
+        raise PluginError(f"it is made for plugin interface {asked}, this oodkit has {INTERFACE_VERSION}; upgrade it.")
+
+
 def _collect(found: Registry, module: object, distribution: str, version: str) -> None:
+    _check_interface(module)
     manager = pluggy.PluginManager("oodkit")
     manager.add_hookspecs(Hooks)
     manager.register(module)
@@ -135,7 +165,7 @@ def _collect(found: Registry, module: object, distribution: str, version: str) -
         (found.curvatures, manager.hook.oodkit_curvatures, CurvatureSpec),
     ):
         for spec in _specs(hook(), kind):
-            found.add(table, Registered(spec, distribution, version))
+            found.add(table, Registered(spec, distribution, version, getattr(module, "__name__", "")))
 
 
 def _specs(returned: list[object], kind: type) -> Iterator[Any]:  # Any: one of the four specs
@@ -186,8 +216,13 @@ def detector_options(entry: Registered[DetectorSpec]) -> type[DetectorOptions]:
 
     Raises:
         OptionError: the detector and the curvature have an option of the same name.
+        PluginError: an option has the name of an argument of `create_detector`.
     """
     own = _options_class(entry.spec.options, DetectorOptions, entry.spec.name)
+    if taken := own.model_fields.keys() & ARGUMENTS:
+        raise PluginError(
+            f"{entry.spec.name} has an option {taken.pop()!r}, which is an argument of create_detector; rename it."
+        )
     if entry.curvature is None:
         return own
     of_curvature = _options_class(entry.curvature.options, CurvatureOptions, entry.spec.name)

@@ -8,6 +8,8 @@ import pytest
 import oodkit
 from oodkit.registry import detector_options, registry
 
+VALUES = ("hookimpl", "INTERFACE_VERSION")  # public names that are no class or function: they have no __module__
+
 CURVATURE = """
 from oodkit import CurvatureSpec, hookimpl
 
@@ -40,13 +42,34 @@ def test_uninstalled_it_is_gone(install):
             "must return a list of DetectorSpec",
         ),
         ("from oodkit import hookimpl\n@hookimpl\ndef oodkit_detektors():\n    return []", "oodkit_detektors"),
+        ("from oodkit import hookimpl\n@hookimpl\ndef oodkit_models():\n    return None or 3", "list of ModelSpec"),
+        ("OODKIT_INTERFACE = '1.7'", "needs plugin interface 1.7, this oodkit has 1.0; upgrade oodkit"),
+        ("OODKIT_INTERFACE = '0.9'", "made for plugin interface 0.9, this oodkit has 1.0; upgrade it"),
+        ("OODKIT_INTERFACE = 1", "OODKIT_INTERFACE is 1; write two numbers"),
+        ("raise RuntimeError('two\\nlines')", "RuntimeError: two lines"),
     ],
 )
 def test_a_broken_package_is_one_line_and_stops_nothing(install, source, said):
     install("oodkit-broken", source)
     (problem,) = registry().problems
-    assert "oodkit-broken 1.2" in problem and said in problem
+    assert "oodkit-broken 1.2" in problem and said in problem and "\n" not in problem
     assert "rose-ekfac" in registry().detectors
+
+
+def test_a_package_of_our_interface_is_taken(install):
+    install("oodkit-foo", f"OODKIT_INTERFACE = {oodkit.INTERFACE_VERSION!r}\n" + CURVATURE.format(name="foo"))
+    assert registry().problems == [] and "foo" in registry().curvatures
+
+
+def test_an_option_that_create_detector_takes_itself_is_refused(install):
+    install(
+        "oodkit-shadow",
+        "from oodkit import DetectorSpec, hookimpl\n@hookimpl\ndef oodkit_detectors():\n    return [DetectorSpec("
+        "name='shadow', target='oodkit_shadow.options:None', options='oodkit_shadow.options:Mine', summary='')]",
+        options="from oodkit import DetectorOptions\nclass Mine(DetectorOptions):\n    batch_size: int = 3",
+    )
+    with pytest.raises(oodkit.PluginError, match="'batch_size', which is an argument of create_detector; rename it"):
+        oodkit.create_detector("shadow")
 
 
 def test_a_clash_of_names_keeps_the_first_and_names_both(install):
@@ -88,9 +111,11 @@ def test_static_names_are_the_lazy_ones():
     tree = ast.parse(inspect.getsource(oodkit))
     static = {alias.name: f.module for f in ast.walk(tree) if isinstance(f, ast.ImportFrom) for alias in f.names}
     lazy = {
-        name: getattr(oodkit, name).__module__ for name in oodkit.__all__ if name not in ("__version__", "hookimpl")
+        name: getattr(oodkit, name).__module__ for name in oodkit.__all__ if name not in ("__version__", *VALUES)
     }
-    del static["import_module"], static["TYPE_CHECKING"], static["hookimpl"]
+    del static["import_module"], static["TYPE_CHECKING"]
+    for name in VALUES:
+        assert static.pop(name) == "oodkit.plugin"
     assert static == lazy
 
 
