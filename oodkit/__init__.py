@@ -22,9 +22,11 @@ _PUBLIC = {
     "DetectorOptions": "oodkit.options",
     "GenerativeModel": "oodkit.model",
     "LatentVariableModel": "oodkit.model",
+    "Classifier": "oodkit.model",
     "importance_weighted": "oodkit.model",
     "kl_divergence": "oodkit.model",
     "ModelOptions": "oodkit.options",
+    "ClassifierOptions": "oodkit.options",
     "Trainable": "oodkit.training",
     "optimise": "oodkit.training",
     "CurvatureApproximation": "oodkit.curvature",
@@ -34,6 +36,12 @@ _PUBLIC = {
     "fit_curvature": "oodkit.curvature",
     "LayerGradient": "oodkit.gradients",
     "layer_gradients": "oodkit.gradients",
+    "compressed_lengths": "oodkit.compression",
+    "compressor_versions": "oodkit.compression",
+    "Density": "oodkit.density",
+    "DensityOptions": "oodkit.options",
+    "fit_density": "oodkit.density",
+    "load_density": "oodkit.density",
     "DatasetRequest": "oodkit.images",
     "Options": "oodkit.options",
     "INTERFACE_VERSION": "oodkit.plugin",
@@ -59,6 +67,8 @@ _PUBLIC = {
 __all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:  # what __getattr__ resolves, for editors and mypy; a test holds the two lists together
+    from oodkit.compression import compressed_lengths as compressed_lengths
+    from oodkit.compression import compressor_versions as compressor_versions
     from oodkit.curvature import (
         CurvatureApproximation as CurvatureApproximation,
     )
@@ -68,6 +78,9 @@ if TYPE_CHECKING:  # what __getattr__ resolves, for editors and mypy; a test hol
     from oodkit.curvature import (
         fit_curvature as fit_curvature,
     )
+    from oodkit.density import Density as Density
+    from oodkit.density import fit_density as fit_density
+    from oodkit.density import load_density as load_density
     from oodkit.detector import (
         Detector as Detector,
     )
@@ -116,6 +129,9 @@ if TYPE_CHECKING:  # what __getattr__ resolves, for editors and mypy; a test hol
     from oodkit.images import ImageSet as ImageSet
     from oodkit.loading import load_images as load_images
     from oodkit.model import (
+        Classifier as Classifier,
+    )
+    from oodkit.model import (
         GenerativeModel as GenerativeModel,
     )
     from oodkit.model import (
@@ -137,10 +153,16 @@ if TYPE_CHECKING:  # what __getattr__ resolves, for editors and mypy; a test hol
         train_model as train_model,
     )
     from oodkit.options import (
+        ClassifierOptions as ClassifierOptions,
+    )
+    from oodkit.options import (
         CurvatureOptions as CurvatureOptions,
     )
     from oodkit.options import (
         DampingOptions as DampingOptions,
+    )
+    from oodkit.options import (
+        DensityOptions as DensityOptions,
     )
     from oodkit.options import (
         DetectorOptions as DetectorOptions,

@@ -17,7 +17,7 @@ from oodkit.curvature import CurvatureApproximation
 from oodkit.device import resolve_device
 from oodkit.errors import ArtifactError, ImageError, NotFittedError, PluginError
 from oodkit.images import ImageSet, Shape, check_images
-from oodkit.model import GenerativeModel, LatentVariableModel, rebuild_model
+from oodkit.model import Classifier, GenerativeModel, LatentVariableModel, rebuild_model
 from oodkit.options import DetectorOptions
 from oodkit.plugin import DetectorSpec
 from oodkit.progress import progress_bar
@@ -220,6 +220,11 @@ def check_model_kind(entry: Registered[DetectorSpec], model: GenerativeModel | N
     needs = entry.spec.model
     if needs != "none" and model is None:
         raise PluginError(f"{entry.spec.name} needs a model: oodkit.train_model(…) or oodkit.load_model(path).")
+    if needs == "density" and isinstance(model, Classifier):
+        raise PluginError(
+            f"{entry.spec.name} needs a density of images such as vae or glow; {model.name or type(model).__name__} is "
+            "a classifier. Choose another model, or another detector."
+        )
     if needs == "latent-variable" and not isinstance(model, LatentVariableModel):
         raise PluginError(
             f"{entry.spec.name} needs a latent-variable model such as vae; {model.name or type(model).__name__} has "  # type: ignore[union-attr]  # None was refused above

@@ -26,7 +26,7 @@ class ImageSet:
         name: the data set's name, or the file's.
         split: "train" or "test".
         images: uint8, (N, C, H, W), on the CPU.
-        labels: int64, (N,), where known. No detector needs them.
+        labels: int64, (N,), where known. No detector needs them; a classifier is trained with them.
         source: the file or the package that the images were read from.
         steps: how they were prepared, in order ("grey (PIL L)", "bilinear 28x28 -> 32x32"): the resize chain.
         skipped: one sentence for each picture file that could not be read.
@@ -62,6 +62,11 @@ class ImageSet:
         for batch in self.batches(4096):
             digest.update(batch.contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+    @cached_property
+    def labels_hash(self) -> str:
+        """SHA-256 of the labels; empty where there are none."""
+        return "" if self.labels is None else hashlib.sha256(self.labels.long().numpy().tobytes()).hexdigest()
 
     def batches(self, size: int) -> Iterator[Tensor]:
         """Yield uint8 (n, C, H, W) with n = `size` but for the last; in order."""
@@ -102,6 +107,25 @@ def draw_indices(total: int, count: int | None, seed: int) -> Tensor:
     if count is None or count >= total:
         return torch.arange(total)
     return torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:count].sort().values
+
+
+def check_labels(images: ImageSet, owner: str, classes: int | None = None) -> None:
+    """Refuse images that `owner`, which is trained with labels 0..classes-1, cannot be trained on.
+
+    Raises:
+        ImageError: no labels, or labels outside of the classes.
+    """
+    if images.labels is None:
+        raise ImageError(
+            f"{owner} is trained with labels, and {images.name} has none; choose a set that has them (digits, "
+            "fashion-mnist), an .npz with arrays `images` and `labels`, or a torch Dataset of (image, label)."
+        )
+    low, high = int(images.labels.min()), int(images.labels.max())
+    if low < 0 or (classes is not None and high >= classes):
+        raise ImageError(
+            f"{images.name} has labels {low}..{high}, and {owner} has classes 0..{(classes or high + 1) - 1}; "
+            f"number the labels from 0, or set {owner}.classes={high + 1}."
+        )
 
 
 def check_images(images: Tensor, name: str = "images", shape: Shape | None = None) -> None:

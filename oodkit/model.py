@@ -1,4 +1,4 @@
-"""`GenerativeModel`: a density over images, with what detectors ask of it.
+"""`GenerativeModel`: a density over images, with what detectors ask of it. `Classifier`: what stands in for one.
 
 A model takes uint8 images and scales, dequantises and resizes by itself, so that no two components can disagree about
 the range of the data.
@@ -7,20 +7,22 @@ the range of the data.
 import math
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from oodkit.artifact import read_artifact, write_artifact
 from oodkit.device import resolve_device
 from oodkit.errors import ArtifactError, PluginError, TrainingError
-from oodkit.images import ImageSet, Shape, check_images
-from oodkit.options import ModelOptions
+from oodkit.images import ImageSet, Shape, check_images, check_labels
+from oodkit.options import ClassifierOptions, ModelOptions
 from oodkit.registry import load_target, model_options, registry
 from oodkit.training import Trainable, optimise
 
 __all__ = [
+    "Classifier",
     "GenerativeModel",
     "LatentVariableModel",
     "create_model",
@@ -98,6 +100,10 @@ class GenerativeModel(Trainable):
         """Return `nats` per image in bits per sub-pixel."""
         return nats / (self.dimensions * math.log(2))
 
+    def loss_text(self, nats: float) -> str:
+        """Return a training loss, in nats per image, as it is shown."""
+        return f"{self.bits_per_dimension(nats):.3f} bits/dim"
+
     def fresh(self, seed: int = 0, **changes: Any) -> Self:  # Any: an option's value
         """Return an untrained twin on the same device, with new weights from `seed`; `changes` are options."""
         options = type(self.options).parse(self.name, {**self.options.model_dump(), **changes})
@@ -174,6 +180,50 @@ class LatentVariableModel(GenerativeModel):
         return (kl_divergence(mean, log_variance) - self.log_prob_given(images, z)).mean()
 
 
+class Classifier(GenerativeModel):
+    """p(y|x), learnt from images with labels. A plugin writes `logits`.
+
+    It is no density of images: its `log_prob` is that of its own answer, so that what asks only for gradients (ROSE)
+    runs on it. Detectors that compare densities refuse it.
+
+    Source: Choi et al. 2021, arXiv:2106.07903, appendix D.
+    """
+
+    needs_labels: ClassVar[bool] = True
+    options: ClassifierOptions
+
+    @abstractmethod
+    def logits(self, images: Tensor) -> Tensor:
+        """Return the unnormalised log-probabilities of the classes, (N, classes), of uint8 (N, C, H, W)."""
+
+    def log_prob(self, images: Tensor) -> Tensor:
+        """Return max_y log p(y|x) in nats, (N,): the log-probability of the class that it decides for."""
+        return self.logits(images).log_softmax(1).max(1).values
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Return the class that it decides for, int64 (N,)."""
+        return self.logits(images).argmax(1)
+
+    def labelled_loss(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the cross-entropy with the labels, int64 (N,), in nats per image, a scalar."""
+        del generator
+        return F.cross_entropy(self.logits(images), labels)
+
+    def statistics(self, images: Tensor) -> dict[str, Tensor]:
+        """Return log p of its answer and the entropy of p(y|x), in nats, and log Σ exp of the logits."""
+        logits = self.logits(images)
+        log_p = logits.log_softmax(1)
+        return {
+            "log_prob": log_p.max(1).values,
+            "entropy": -(log_p.exp() * log_p).sum(1),
+            "log_sum_exp": logits.logsumexp(1),
+        }
+
+    def loss_text(self, nats: float) -> str:
+        """Return a training loss, in nats per image, as it is shown."""
+        return f"cross-entropy {nats:.4f} nats"
+
+
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     """Return KL(N(mean, exp(log_variance)) ‖ N(0, I)) in nats, (N,), of (N, Z) each."""
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
@@ -238,7 +288,7 @@ def train_model(
 
     Raises:
         TrainingError: the loss is no longer finite.
-        ImageError: wrong dtype or shape, or no image at all.
+        ImageError: wrong dtype or shape, or no image at all; for a classifier, no labels or others than its classes.
         OptionError: an unknown option, or a value that is not allowed.
     """
     data = images if isinstance(images, ImageSet) else ImageSet("images", "train", images)
@@ -248,20 +298,12 @@ def train_model(
     else:
         recipe = type(model.options).parse(model.name, {**model.options.model_dump(), **options})
     check_images(data.images, data.name, model.image_shape)
-
-    def bits(nats: float) -> float:
-        return round(model.bits_per_dimension(nats), 5)
-
-    record = optimise(
-        model,
-        data,
-        recipe,
-        name=model.name,
-        seed=seed,
-        checkpoint=checkpoint,
-        show=lambda nats: f"{bits(nats)} bits/dim",
-    )
-    model.training_record = {**record, "bits_per_dimension": [bits(nats) for nats in record.pop("losses")]}
+    if isinstance(model, Classifier):
+        check_labels(data, model.name, model.options.classes)
+    record = optimise(model, data, recipe, name=model.name, seed=seed, checkpoint=checkpoint, show=model.loss_text)
+    if not isinstance(model, Classifier):
+        record["bits_per_dimension"] = [round(model.bits_per_dimension(nats), 5) for nats in record["losses"]]
+    model.training_record = record
     return model.eval()
 
 

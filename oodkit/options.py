@@ -3,13 +3,21 @@
 No torch here: `oodkit list` and `oodkit show` read options without it.
 """
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from oodkit.errors import OptionError
 
-__all__ = ["CurvatureOptions", "DampingOptions", "DetectorOptions", "ModelOptions", "Options"]
+__all__ = [
+    "ClassifierOptions",
+    "CurvatureOptions",
+    "DampingOptions",
+    "DensityOptions",
+    "DetectorOptions",
+    "ModelOptions",
+    "Options",
+]
 
 
 class Options(BaseModel):
@@ -49,6 +57,25 @@ class DetectorOptions(Options):
     seed: int = Field(0, ge=0, description="Seed of all that the detector draws at random.")
 
 
+class DensityOptions(DetectorOptions):
+    """What a detector has that scores by a density of a few numbers per image."""
+
+    density: Literal["mahalanobis", "tails", "kde", "mixture"] = Field(
+        "mahalanobis",
+        description="Of the numbers, by logarithm where they are positive: mahalanobis, a Gaussian with a shrunk "
+        "correlation; tails, their empirical tails, independent; kde, kernel estimates, independent; mixture, of "
+        "Gaussians.",
+    )
+    shrinkage: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="mahalanobis: share of the identity in the correlation; 1 takes the numbers for independent; by "
+        "default Ledoit and Wolf's.",
+    )
+    components: int = Field(4, ge=1, description="mixture: Gaussians, at most; fewer where images are few.")
+
+
 class CurvatureOptions(Options):
     """Options of a curvature approximation; empty, for one that has none."""
 
@@ -80,3 +107,9 @@ class ModelOptions(Options):
     )
     warmup_epochs: float = Field(0.0, ge=0, description="Epochs over which the learning rate rises from 0.")
     flips: bool = Field(False, description="Mirror each training image left to right, with probability 1/2.")
+
+
+class ClassifierOptions(ModelOptions):
+    """What every classifier has beside its training."""
+
+    classes: int = Field(10, ge=2, description="Labels that it tells apart, numbered from 0.")

@@ -34,7 +34,8 @@ class DetectorSpec:
     target: str  # a subclass of oodkit.Detector
     summary: str
     options: str = "oodkit.options:DetectorOptions"  # a subclass of DetectorOptions
-    model: Literal["any", "latent-variable", "none"] = "any"  # the kind of model that it needs
+    # The kind of model that it needs. "any" takes a classifier too, whose log_prob is no density of images.
+    model: Literal["any", "density", "latent-variable", "none"] = "any"
     over: Literal["curvature"] | None = None
     aliases: tuple[str, ...] = ()
     source: str = ""  # paper, equation
@@ -42,13 +43,13 @@ class DetectorSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """One family of generative models."""
+    """One family of models."""
 
     name: str
-    target: str  # a subclass of oodkit.GenerativeModel
+    target: str  # a subclass of oodkit.GenerativeModel, oodkit.LatentVariableModel or oodkit.Classifier, as `kind` says
     summary: str
-    options: str = "oodkit.options:ModelOptions"  # a subclass of ModelOptions
-    kind: Literal["any", "latent-variable"] = "any"
+    options: str = "oodkit.options:ModelOptions"  # a subclass of ModelOptions; a classifier's: of ClassifierOptions
+    kind: Literal["density", "latent-variable", "classifier"] = "density"
     source: str = ""
 
 

@@ -6,7 +6,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from oodkit.artifact import read_artifact, write_artifact
 from oodkit.device import device_name
 from oodkit.errors import ArtifactError, TrainingError
-from oodkit.images import ImageSet
+from oodkit.images import ImageSet, check_labels
 from oodkit.options import ModelOptions
 from oodkit.progress import progress_bar
 
@@ -22,11 +22,22 @@ __all__ = ["Trainable", "optimise"]
 
 
 class Trainable(nn.Module, ABC):
-    """What `optimise` can train: a generative model, or a network that a detector trains in its `_fit`."""
+    """What `optimise` can train: a model, or a network that a detector trains in its `_fit`.
+
+    Attributes:
+        needs_labels: whether training takes `labelled_loss`, and refuses images without labels.
+    """
+
+    needs_labels: ClassVar[bool] = False
 
     @abstractmethod
     def loss(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Return the mean loss of uint8 (N, C, H, W), a scalar; any noise comes from `generator`."""
+
+    def labelled_loss(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the mean loss of images with their labels, int64 (N,), a scalar; by default `loss`, without them."""
+        del labels
+        return self.loss(images, generator)
 
 
 def optimise(
@@ -57,7 +68,10 @@ def optimise(
 
     Raises:
         TrainingError: the loss is not finite in the first epoch.
+        ImageError: the module needs labels, and the images have none.
     """
+    if module.needs_labels:
+        check_labels(images, name)
     device = next(module.parameters()).device
     record = {
         "name": name,
@@ -70,6 +84,7 @@ def optimise(
         "device": device_name(device),
         "torch": torch.__version__,
         "recipe": recipe.model_dump(mode="json"),
+        **({"labels": images.labels_hash} if module.needs_labels else {}),
     }
     trainer = _Trainer(module, images, recipe, seed, record, show)
     file = Path(checkpoint) if checkpoint is not None else None
@@ -145,7 +160,7 @@ class _Trainer:
             self._set_learning_rate(step, -(-len(order) // self.recipe.batch_size))
             self.optimizer.zero_grad()
             with torch.enable_grad():  # a caller may be inside of no_grad
-                loss = self.module.loss(images.to(self.device), generator)
+                loss = self._loss(images.to(self.device), indices, generator)
                 loss.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
             self.optimizer.step()
             total += loss.detach() * len(images)
@@ -158,6 +173,11 @@ class _Trainer:
         if not all(p.isfinite().all() for p in self.module.parameters()):  # after the last step, which no loss has seen
             self._check(float("nan"))
         return mean
+
+    def _loss(self, images: Tensor, indices: Tensor, generator: torch.Generator) -> Tensor:
+        if not self.module.needs_labels or self.data.labels is None:
+            return self.module.loss(images, generator)
+        return self.module.labelled_loss(images, self.data.labels[indices].to(self.device), generator)
 
     def _check(self, loss: float) -> None:
         if loss != loss or abs(loss) == float("inf"):

@@ -153,7 +153,8 @@ def _find_detectors(names: tuple[str, ...], model: Registered[ModelSpec]) -> lis
 
 
 def _suits(detector: DetectorSpec, model: ModelSpec) -> bool:
-    return detector.model in ("none", "any", model.kind)
+    kinds = {"density": ("density", "latent-variable"), "latent-variable": ("latent-variable",)}
+    return detector.model in ("none", "any") or model.kind in kinds[detector.model]
 
 
 def _named_settings(spec: BenchSpec, detectors: list[str], model: str) -> dict[str, dict[str, Any]]:

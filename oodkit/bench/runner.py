@@ -12,7 +12,9 @@ from oodkit.bench.store import RunFolder
 from oodkit.bench.work import DetectorWork, SeedWork
 from oodkit.device import resolve_device
 from oodkit.errors import OodkitError, OptionError, PluginError, RunFolderError
+from oodkit.images import check_labels
 from oodkit.model import GenerativeModel, load_model
+from oodkit.options import ClassifierOptions
 
 __all__ = ["BenchResult", "Failure", "run_bench"]
 
@@ -68,6 +70,7 @@ def run_bench(spec: BenchSpec, say: Say = lambda text: None) -> BenchResult:
     device = resolve_device(spec.device)
     model = load_model(plan.model_file, device) if plan.model_file is not None else None
     sets = load_sets(plan, model)
+    _check_labels(plan, sets)
     result = BenchResult(plan, list(next(iter(sets.values())).ood))
     with RunFolder(plan.run_folder) as folder:
         for text in _remarks(plan, model, sets):
@@ -77,6 +80,19 @@ def run_bench(spec: BenchSpec, say: Say = lambda text: None) -> BenchResult:
             for planned in plan.detectors:
                 _run_detector(DetectorWork(planned, shared), result)
     return result
+
+
+def _check_labels(plan: Plan, sets: dict[int, Sets]) -> None:
+    """Refuse training images that the run's classifier, if it is to train one, cannot be trained on.
+
+    Raises:
+        ImageError: no labels, or labels outside of its classes.
+    """
+    options = plan.model_options
+    trains = plan.model_file is None and any(planned.needs_model for planned in plan.detectors)
+    if trains and isinstance(options, ClassifierOptions):
+        for one in sets.values():
+            check_labels(one.train, plan.model.spec.name, options.classes)
 
 
 def _run_detector(run: DetectorWork, result: BenchResult) -> None:

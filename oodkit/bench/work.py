@@ -77,6 +77,7 @@ class SeedWork:
             options=_plain(self.plan.model_options),
             train=self.sets.train.hash,
             seed=self.seed,
+            **({"labels": self.sets.train.labels_hash} if self.plan.model.spec.kind == "classifier" else {}),
         )
 
     def _find_or_train(self) -> GenerativeModel:

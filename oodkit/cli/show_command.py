@@ -70,7 +70,7 @@ def _describe(name: str) -> list[dict[str, Any]]:  # Any: what JSON can hold
     known = r.aliases.get(name, name)
     if known in r.detectors:
         detector = r.detectors[known]
-        needs = {"any": "any generative model", "none": "no model"}.get(
+        needs = {"any": "any model", "density": "a density of images", "none": "no model"}.get(
             detector.spec.model, f"a {detector.spec.model} model"
         )
         facts = {"Needs": needs, "Source": detector.spec.source}
@@ -80,7 +80,7 @@ def _describe(name: str) -> list[dict[str, Any]]:  # Any: what JSON can hold
         found.append(_entry("detector", detector, facts, detector_options(detector)))
     if name in r.models:
         model = r.models[name]
-        facts = {"Kind": f"{model.spec.kind} model" if model.spec.kind != "any" else "", "Source": model.spec.source}
+        facts = {"Kind": model.spec.kind, "Source": model.spec.source}
         found.append(_entry("model", model, facts, model_options(model)))
     if name in r.datasets:
         dataset = r.datasets[name]

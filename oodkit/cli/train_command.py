@@ -58,6 +58,6 @@ def run(args: argparse.Namespace) -> int:
     )
     model.save(args.out)
     checkpoint.unlink(missing_ok=True)
-    loss = model.training_record.get("bits_per_dimension", [])
-    say(f"{args.out}: {args.model}, {len(images):,} images" + (f", {loss[-1]:.3f} bits/dim" if loss else ""))
+    losses = model.training_record["losses"]
+    say(f"{args.out}: {args.model}, {len(images):,} images" + (f", {model.loss_text(losses[-1])}" if losses else ""))
     return 0

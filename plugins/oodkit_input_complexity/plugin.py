@@ -14,6 +14,7 @@ def oodkit_detectors() -> list[DetectorSpec]:
             target=f"oodkit_input_complexity.detector:{detector}",
             options="oodkit_input_complexity.options:InputComplexityOptions",
             summary=f"−log p(x) in bits, less the length of x as a {compressor} file",
+            model="density",
             source="Serrà et al. 2020, arXiv:1909.11480; Choi et al. 2021, arXiv:2106.07903, appendix B",
         )
         for name, detector, compressor in (

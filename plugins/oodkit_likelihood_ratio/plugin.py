@@ -20,6 +20,7 @@ def oodkit_detectors() -> list[DetectorSpec]:
             name=f"lratio-{perturbation}",
             target="oodkit_likelihood_ratio.detector:LikelihoodRatio",
             options=f"oodkit_likelihood_ratio.options:{options}",
+            model="density",
             summary=f"log p of a background model, trained on {shown}, − log p",
             source="Ren et al. 2019, arXiv:1906.02845, section 3; Choi et al. 2021, arXiv:2106.07903, appendix B",
         )
