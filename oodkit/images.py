@@ -113,12 +113,17 @@ def check_labels(images: ImageSet, owner: str, classes: int | None = None) -> No
     """Refuse images that `owner`, which is trained with labels 0..classes-1, cannot be trained on.
 
     Raises:
-        ImageError: no labels, or labels outside of the classes.
+        ImageError: no labels, not one whole number for each image, or labels outside of the classes.
     """
     if images.labels is None:
         raise ImageError(
             f"{owner} is trained with labels, and {images.name} has none; choose a set that has them (digits, "
             "fashion-mnist), an .npz with arrays `images` and `labels`, or a torch Dataset of (image, label)."
+        )
+    if images.labels.shape != (len(images),) or images.labels.is_floating_point():
+        raise ImageError(
+            f"{images.name}: {len(images)} images but labels of shape {tuple(images.labels.shape)} and type "
+            f"{images.labels.dtype}; give one whole number for each image."
         )
     low, high = int(images.labels.min()), int(images.labels.max())
     if low < 0 or (classes is not None and high >= classes):
