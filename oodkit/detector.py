@@ -3,6 +3,7 @@
 The public methods check, batch, place on the device and show progress; a plugin writes `_fit` and `_score`.
 """
 
+import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -13,9 +14,11 @@ import torch
 from torch import Tensor
 
 from oodkit.artifact import read_artifact, write_artifact
+from oodkit.calibration import check_alpha, p_values
 from oodkit.curvature import CurvatureApproximation
 from oodkit.device import resolve_device
 from oodkit.errors import ArtifactError, ImageError, NotFittedError, PluginError
+from oodkit.explanation import Explanation
 from oodkit.images import ImageSet, Shape, check_images
 from oodkit.model import Classifier, GenerativeModel, LatentVariableModel, rebuild_model
 from oodkit.options import DetectorOptions
@@ -35,9 +38,11 @@ class Detector(ABC, Generic[OptionsT]):
         name: the registered name.
         options: a frozen options object; recorded in the artifact.
         state: what `_fit` returned, on `device`: all that scoring needs beside the model.
+        alpha: the false-alarm rate that `predict` keeps where it is given no other; saved, may be set at any time.
         device: where the work is done: the model's device.
         batch_size: images in one call of `_score`. Scores do not depend on it but for rounding.
         image_shape: (C, H, W); the model's, or for a detector without one, that of the fitting images.
+        training_record: how a network of the detector's own was trained, as `optimise` returns it; `_fit` sets it.
         work_folder: where a long `_fit` may keep checkpoints, or None.
         curvature: the curvature approximation's class, for a detector over curvatures.
     """
@@ -54,13 +59,16 @@ class Detector(ABC, Generic[OptionsT]):
         self.name = name
         self.options = options
         self.state: dict[str, Tensor] = {}
+        self.alpha = 0.05
         self.device = device
         self.batch_size = batch_size
         self.image_shape: Shape | None = model.image_shape if model is not None else None
+        self.training_record: dict[str, Any] = {}  # Any: what JSON can hold
         self.work_folder: Path | None = None
         self.curvature: type[CurvatureApproximation] | None = None
         self._model = model
         self._fitted = False
+        self._calibration: Tensor | None = None  # scores of held-out images, float32 (n,), ascending, on the CPU
 
     @abstractmethod
     def _fit(self, images: ImageSet) -> dict[str, Tensor]:
@@ -70,9 +78,22 @@ class Detector(ABC, Generic[OptionsT]):
     def _score(self, images: Tensor) -> Tensor:
         """Return one number per image, (N,), of uint8 (N, C, H, W) on `device`; higher = more OOD."""
 
-    def _versions(self) -> dict[str, str]:
-        """Return the versions of outside software that the scores depend on, by name; the artifact records them."""
+    @classmethod
+    def versions(cls, options: OptionsT) -> dict[str, str]:
+        """Return the versions of outside software that scores with `options` depend on, by name.
+
+        Artifacts and rows record them; a run folder's scores of other versions are made again.
+        """
+        del options
         return {}
+
+    def _explain(self, images: Tensor) -> Explanation:
+        """Return what the score of each image is made of, of uint8 (N, C, H, W) on `device`; see `explain`.
+
+        Raises:
+            PluginError: a detector that does not write this has nothing to show.
+        """
+        raise PluginError(f"{self.name} has no numbers behind its score to show.")
 
     @property
     def model(self) -> Any:  # Any: the plugin's spec says which kind of model it asked for
@@ -101,8 +122,14 @@ class Detector(ABC, Generic[OptionsT]):
             self._model.check_weights()
             self._model.eval()
         state = self._fit(images)
-        self.state = {key: value.detach().to(self.device) for key, value in state.items()}
+        return self.restore({key: value.detach() for key, value in state.items()}, images.image_shape)
+
+    def restore(self, state: dict[str, Tensor], image_shape: Shape | None) -> Self:
+        """Take the `state` that another detector of the same name, options and model has learnt, and return self."""
+        self.state = {key: value.to(self.device) for key, value in state.items()}
+        self.image_shape = image_shape
         self._fitted = True
+        self._calibration = None  # it was of other scores
         return self
 
     def score(self, images: ImageSet | Tensor) -> Tensor:
@@ -118,13 +145,87 @@ class Detector(ABC, Generic[OptionsT]):
             ImageError: wrong dtype or shape, or no image at all.
             NotFittedError: neither `fit` nor `load_detector` came first.
         """
-        if not self._fitted:
-            raise NotFittedError(f"{self.name} is not fitted; call fit(images) first, or oodkit.load_detector(path).")
-        scores = self.per_image(self._score, self._checked(images), text=f"score: {self.name}").float().cpu()
+        scores = self.per_image(self._score, self._checked_fitted(images), text=f"score: {self.name}").float().cpu()
         if broken := int(scores.isnan().sum()):
             warnings.warn(f"{self.name}: {broken} of {len(scores)} scores are NaN; taken as +inf.", stacklevel=2)
             scores = scores.masked_fill(scores.isnan(), torch.inf)
         return scores
+
+    def calibrate(self, images: ImageSet | Tensor) -> Self:
+        """Remember the scores of held-out in-distribution images, for `p_value` and `predict`, and return self.
+
+        Args:
+            images: uint8, (N, C, H, W): in-distribution, like those to come, and seen by neither the model nor `fit`.
+                Images that either was trained on score lower than new ones; the false-alarm rate would not hold.
+
+        Raises:
+            ImageError: wrong dtype or shape, or no image at all.
+            NotFittedError: neither `fit` nor `load_detector` came first.
+        """
+        self._calibration = self.score(images).sort().values
+        return self
+
+    def p_value(self, images: ImageSet | Tensor) -> Tensor:
+        """Return each image's p-value, (N,), float64, in [1/(n + 1), 1]: how rare so high a score is in distribution.
+
+        (1 + the number of the n calibration scores that are as high or higher) / (n + 1). Lower = more OOD. For an
+        image like the calibration images, P(p ≤ α) ≤ α for every α.
+
+        Raises:
+            NotFittedError: `calibrate` did not come first.
+            ImageError: wrong dtype or shape, or no image at all.
+        """
+        return p_values(self.score(images), self._calibration_scores())
+
+    def predict(self, images: ImageSet | Tensor, alpha: float | None = None) -> Tensor:
+        """Return which images are called OOD, bool (N,): those whose p-value is at most `alpha`.
+
+        Of images like the calibration images, at most a share `alpha` is called OOD, on average. No share of OOD
+        images is asked for. `benjamini_hochberg(detector.p_value(images))` judges a batch as a whole.
+
+        Args:
+            images: uint8, (N, C, H, W), of the model's `image_shape`.
+            alpha: the false-alarm rate; by default the attribute `alpha`.
+
+        Raises:
+            NotFittedError: `calibrate` did not come first.
+            OptionError: `alpha` is not between 0 and 1.
+        """
+        alpha = self.alpha if alpha is None else alpha
+        check_alpha(alpha)
+        calibration = self._calibration_scores()
+        if alpha * (len(calibration) + 1) < 1:
+            warnings.warn(
+                f"{self.name}: {len(calibration)} calibration images cannot show a p-value of {alpha:g}, so nothing "
+                f"is called OOD; calibrate on at least {math.ceil(1 / alpha) - 1}.",
+                stacklevel=2,
+            )
+        return self.p_value(images) <= alpha
+
+    @property
+    def threshold(self) -> float:
+        """The score that `predict` calls OOD from, exclusive: +inf where the calibration images are too few.
+
+        Raises:
+            NotFittedError: `calibrate` did not come first.
+        """
+        calibration = self._calibration_scores()
+        allowed = math.floor(self.alpha * (len(calibration) + 1) + 1e-9) - 1  # calibration scores that may be as high
+        return float(calibration[len(calibration) - 1 - allowed]) if allowed >= 0 else math.inf
+
+    def explain(self, images: ImageSet | Tensor) -> Explanation:
+        """Return the numbers that each image's score is made of: layers, statistics.
+
+        Raises:
+            PluginError: a detector whose score is one number.
+            NotFittedError: neither `fit` nor `load_detector` came first.
+            ImageError: wrong dtype or shape, or no image at all.
+        """
+        images = self._checked_fitted(images)
+        with torch.no_grad():
+            parts = [self._explain(batch.to(self.device)) for batch in images.batches(self.batch_size)]
+        shares = [part.contributions.cpu() for part in parts if part.contributions is not None]
+        return Explanation(parts[0].names, torch.cat([p.z.cpu() for p in parts]), torch.cat(shares) if shares else None)
 
     def per_image(self, function: Callable[[Tensor], Tensor], images: ImageSet, text: str = "") -> Tensor:
         """Return `function` of all images, batch by batch without gradients, joined along the first axis.
@@ -155,13 +256,30 @@ class Detector(ABC, Generic[OptionsT]):
             "origin": registry().detector(self.name).origin,
             "options": self.options.model_dump(mode="json"),
             "image_shape": self.image_shape,
-            "versions": self._versions(),
+            "versions": self.versions(self.options),
+            "training": self.training_record,
             "model": self._model.describe() if self._model is not None else None,
+            "alpha": self.alpha,
         }
         tensors = {f"state.{key}": value for key, value in self.state.items()}
         if self._model is not None:
             tensors |= {f"model.{key}": value for key, value in self._model.state_dict().items()}
+        if self._calibration is not None:
+            tensors["calibration"] = self._calibration
         write_artifact(path, "detector", header, tensors)
+
+    def _calibration_scores(self) -> Tensor:
+        if self._calibration is None:
+            raise NotFittedError(
+                f"{self.name} is not calibrated; call calibrate(images) with in-distribution images that neither the "
+                "model nor fit has seen."
+            )
+        return self._calibration
+
+    def _checked_fitted(self, images: ImageSet | Tensor) -> ImageSet:
+        if not self._fitted:
+            raise NotFittedError(f"{self.name} is not fitted; call fit(images) first, or oodkit.load_detector(path).")
+        return self._checked(images)
 
     def _checked(self, images: ImageSet | Tensor) -> ImageSet:
         if isinstance(images, Tensor):
@@ -204,11 +322,21 @@ def create_detector(
     where = model.device if model is not None else resolve_device(device or "auto")
     if batch_size is None:
         batch_size = 256 if where.type == "cuda" else 32
-    kind = load_target(entry.spec.target, entry.spec.name)
+    kind = load_detector_class(entry)
     detector: Detector[Any] = kind(entry.spec.name, model, parsed, device=where, batch_size=batch_size)
     if entry.curvature is not None:
         detector.curvature = load_target(entry.curvature.target, entry.spec.name)
     return detector
+
+
+def load_detector_class(entry: Registered[DetectorSpec]) -> type[Detector[Any]]:  # Any: options of any detector
+    """Return the class that a registered detector names.
+
+    Raises:
+        PluginError: it cannot be imported.
+    """
+    kind: type[Detector[Any]] = load_target(entry.spec.target, entry.spec.name)
+    return kind
 
 
 def check_model_kind(entry: Registered[DetectorSpec], model: GenerativeModel | None) -> None:
@@ -248,14 +376,14 @@ def load_detector(
         weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
         model = rebuild_model(header["model"], weights, device, str(path)) if header["model"] else None
         detector = create_detector(name, model, device=device, batch_size=batch_size, **header["options"])
-        detector.image_shape = tuple(header["image_shape"])
+        state = {k.removeprefix("state."): v for k, v in tensors.items() if k.startswith("state.")}
+        detector.restore(state, tuple(header["image_shape"]))
     except (KeyError, TypeError) as error:
         raise ArtifactError(f"{path}: its header is damaged ({error}); fit and save again.") from error
-    detector.state = {
-        k.removeprefix("state."): v.to(detector.device) for k, v in tensors.items() if k.startswith("state.")
-    }
-    detector._fitted = True
-    recorded, present = header.get("versions", {}), detector._versions()
+    detector._calibration = tensors["calibration"].cpu() if "calibration" in tensors else None
+    detector.alpha = header.get("alpha", detector.alpha)
+    detector.training_record = header.get("training", {})
+    recorded, present = header.get("versions", {}), detector.versions(detector.options)
     if recorded != present:
         warnings.warn(
             f"{path} was saved with {_listed(recorded)}, here is {_listed(present)}: the scores of {name} may differ. "

@@ -304,15 +304,15 @@ def test_a_folder_that_cannot_be_made_is_refused_before_any_work(stub, tmp_path)
 def test_a_full_disk_stops_the_run_and_keeps_what_is_finished(sets):
     script = (
         "import resource; from oodkit.bench.runner import run_bench; from oodkit.bench.spec import read_spec\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n"  # results.jsonl has no room for a third row
-        f"run_bench(read_spec(detectors='brightness,darkness', id='id.npz', ood={OOD!r}))"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (16000, 16000))\n"  # results.jsonl has no room for all 18 rows
+        f"run_bench(read_spec(detectors='brightness,darkness', id='id.npz', ood={OOD!r}, seeds='0,1,2'))"
     )
     environment = {**os.environ, "PYTHONPATH": str(STUBS)}
     ended = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert "RunFolderError: cannot write" in ended.stderr.splitlines()[-1]
-    resumed = run()
-    assert 0 < resumed.reused < 6
-    assert figures(resumed) == figures(run(run_folder=sets / "whole"))
+    resumed = run(seeds="0,1,2")
+    assert 0 < resumed.reused < 18
+    assert figures(resumed) == figures(run(seeds="0,1,2", run_folder=sets / "whole"))
 
 
 def test_a_fingerprint_depends_on_all_parts_and_not_on_their_order():
@@ -329,7 +329,7 @@ def test_json_is_strict_and_sums_up_over_sets_and_seeds():
     def refuse(constant):
         raise AssertionError(constant)
 
-    document = json.loads(as_json(result), parse_constant=refuse)
+    document = json.loads(as_json([result]), parse_constant=refuse)
     assert len(document["cells"]) == 6
     by_seed = [[c["auroc"] for c in document["cells"] if c["seed"] == s and c["ood"] != "overall"] for s in (0, 1)]
     mean, worst = (document["summary"]["brightness"][row] for row in ("mean", "worst"))

@@ -42,6 +42,7 @@ class Cell:
     sets: dict[str, Any]  # source, steps and skipped files of train, id and ood
     versions: dict[str, str]
     date: str  # UTC, ISO 8601
+    model_file: str = ""  # of a model that was trained before the run
 
 
 def measure(id_scores: Tensor, ood_scores: Tensor) -> dict[str, Any]:  # Any: int or float

@@ -59,18 +59,23 @@ def print_tables(result: BenchResult, console: Console) -> None:
     )
 
 
-def as_json(result: BenchResult) -> str:
-    """Return the whole result as one JSON document."""
-    document = {
+def as_json(results: list[BenchResult]) -> str:
+    """Return the whole result as one JSON document; of several runs, a list under `runs`."""
+    documents = [_document(result) for result in results]
+    return json.dumps(documents[0] if len(documents) == 1 else {"runs": documents}, indent=2, allow_nan=False)
+
+
+def _document(result: BenchResult) -> dict[str, Any]:  # Any: what JSON can hold
+    return {
         "run_folder": str(result.plan.run_folder),
         "spec": result.plan.spec.model_dump(mode="json"),
         "cells": [asdict(cell) for cell in result.cells],
         "summary": {planned.name: _summary(result, planned.name) for planned in result.plan.detectors},
         "failures": [asdict(failure) for failure in result.failures],
         "left_out": result.left_out,
+        "missing": result.missing,
         "reused": result.reused,
     }
-    return json.dumps(document, indent=2, allow_nan=False)
 
 
 def failure_text(result: BenchResult) -> str:

@@ -39,6 +39,7 @@ class BenchResult:
     cells: list[Cell] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)  # of "all": a detector that cannot use the model, and why
+    missing: dict[str, str] = field(default_factory=dict)  # OOD sets that are not on this machine, and why
     reused: int = 0  # cells that the run folder held already
 
     def auroc(self, detector: str, ood: str) -> float:
@@ -71,8 +72,10 @@ def run_bench(spec: BenchSpec, say: Say = lambda text: None) -> BenchResult:
     model = load_model(plan.model_file, device) if plan.model_file is not None else None
     sets = load_sets(plan, model)
     _check_labels(plan, sets)
-    result = BenchResult(plan, list(next(iter(sets.values())).ood))
+    first = next(iter(sets.values()))
+    result = BenchResult(plan, list(first.ood), missing=first.missing)
     with RunFolder(plan.run_folder) as folder:
+        folder.note_missing(result.missing, result.ood)
         for text in _remarks(plan, model, sets):
             say(text)
         for seed in spec.seeds:
@@ -137,6 +140,7 @@ def _remarks(plan: Plan, model: GenerativeModel | None, sets: dict[int, Sets]) -
     first = next(iter(sets.values()))
     if trained_on and trained_on != first.train.name:
         remarks.append(f"{plan.model_file} was trained on {trained_on}, not on {first.train.name}.")
+    remarks += [f"{name} is left out: no data." for name in first.missing]
     remarks += [f"{first.train.name}: {step}" for step in first.train.steps if step.startswith("no splits")]
     for one in (first.train, first.test, *first.ood.values()):
         if one.skipped:

@@ -1,6 +1,7 @@
 """The image sets of a run, all loaded before any training starts."""
 
-from dataclasses import dataclass, replace
+import re
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -10,29 +11,32 @@ from oodkit.errors import DataNotFoundError, ImageError
 from oodkit.images import ImageSet, Shape, draw_indices
 from oodkit.loading import load_images
 from oodkit.model import GenerativeModel
+from oodkit.perturbations import brightness
 from oodkit.registry import registry
 
 __all__ = ["Sets", "load_sets", "load_train_images"]
 
 SIDE = 32  # pictures given by path are brought to 32x32, as the named sets are
 PROBE = 64  # pictures that decide whether a set is grey
+RESIZED = "resized:"  # the ID test images through the resize chain of the set that follows
 TEST_SHARE = 5  # of an ID set without splits, every fifth image becomes a test image
 
 
 @dataclass(frozen=True)
 class Sets:
-    """The images of one seed; `ood` by the label that rows and tables show."""
+    """The images of one seed; `ood` by the label that rows and tables show, `missing` with the reason."""
 
     train: ImageSet
     test: ImageSet
     ood: dict[str, ImageSet]
+    missing: dict[str, str] = field(default_factory=dict)
 
 
 def load_sets(plan: Plan, model: GenerativeModel | None) -> dict[int, Sets]:
     """Return the sets of each seed, all of one image shape: `model`'s, or else the ID set's.
 
     Raises:
-        DataNotFoundError: a set is not on this machine.
+        DataNotFoundError: a set is not on this machine; of OOD sets with `skip_missing`, none is.
         UnknownNameError: a set is neither a name nor a path.
         ImageError: a set cannot be read, or the ID set is too small.
     """
@@ -42,7 +46,7 @@ def load_sets(plan: Plan, model: GenerativeModel | None) -> dict[int, Sets]:
         train, test = _load_id(plan, seed, shape, next(iter(loaded.values()), None))
         if len(test) < 2:
             raise ImageError(f"{plan.spec.id}: {len(test)} test image is too few; give at least 2.")
-        loaded[seed] = Sets(train, test, _load_ood(plan, seed, test))
+        loaded[seed] = Sets(train, test, *_load_ood(plan, seed, test))
     return loaded
 
 
@@ -58,18 +62,20 @@ def load_train_images(
     """
     if source in registry().datasets:
         return load_images(source, "train", limit=limit, seed=seed, image_shape=image_shape, download=download)
-    return _load_path(source, seed, image_shape, limit, None)[0]
+    return _load_path(source, seed, seed, image_shape, limit, None)[0]
 
 
 def _load_id(plan: Plan, seed: int, shape: Shape | None, before: Sets | None) -> tuple[ImageSet, ImageSet]:
     """Return training and test images; `before` are an earlier seed's."""
     spec = plan.spec
+    drawn = seed if spec.model_seed is None else spec.model_seed
     if spec.id not in registry().datasets:
-        return _load_path(spec.id, seed, shape, spec.train_limit, spec.limit)
-    if before is not None and spec.train_limit is None:
-        train = before.train  # all of them: no draw depends on the seed
+        return _load_path(spec.id, drawn, seed, shape, spec.train_limit, spec.limit)
+    if before is not None and (spec.train_limit is None or spec.model_seed is not None):
+        train = before.train  # no draw depends on the seed
     else:
-        train = load_train_images(spec.id, limit=spec.train_limit, seed=seed, image_shape=shape, download=spec.download)
+        limit = spec.train_limit
+        train = load_train_images(spec.id, limit=limit, seed=drawn, image_shape=shape, download=spec.download)
     test = load_images(
         spec.id, "test", limit=spec.limit, seed=seed, image_shape=train.image_shape, download=spec.download
     )
@@ -77,40 +83,93 @@ def _load_id(plan: Plan, seed: int, shape: Shape | None, before: Sets | None) ->
 
 
 def _load_path(
-    source: str, seed: int, shape: Shape | None, train_limit: int | None, limit: int | None
+    source: str, train_seed: int, seed: int, shape: Shape | None, train_limit: int | None, limit: int | None
 ) -> tuple[ImageSet, ImageSet]:
     """Return training and test images of a path: its own splits, or else ours."""
     shape = shape or _shape_of(source)
     if _has_splits(source):
-        train = load_images(source, "train", limit=train_limit, seed=seed, image_shape=shape)
+        train = load_images(source, "train", limit=train_limit, seed=train_seed, image_shape=shape)
         return train, load_images(source, "test", limit=limit, seed=seed, image_shape=shape)
     train, test = _split(load_images(source, "all", image_shape=shape))
     return (
-        train if train_limit is None else train.sample(train_limit, seed),
+        train if train_limit is None else train.sample(train_limit, train_seed),
         test if limit is None else test.sample(limit, seed),
     )
 
 
-def _load_ood(plan: Plan, seed: int, test: ImageSet) -> dict[str, ImageSet]:
-    labels = _labels(plan.ood)
-    return {
-        label: load_images(
-            source,
-            "test",
-            limit=plan.spec.limit,
-            seed=seed,
-            image_shape=test.image_shape,
-            download=plan.spec.download,
-            reference=test,
-        )
-        for label, source in labels.items()
-    }
+def _load_ood(plan: Plan, seed: int, test: ImageSet) -> tuple[dict[str, ImageSet], dict[str, str]]:
+    """Return the OOD sets by label, and why those that are missing are, where that is allowed.
+
+    Raises:
+        DataNotFoundError: a set is not on this machine; with `skip_missing`, none is.
+    """
+    loaded, missing = {}, {}
+    for label, source in _labels(plan.ood).items():
+        try:
+            loaded[label] = _load_one(source, plan, seed, test)
+        except DataNotFoundError as error:
+            if not plan.spec.skip_missing:
+                raise
+            missing[label] = str(error)
+    if not loaded:
+        raise DataNotFoundError(f"none of the OOD sets is on this machine; the first: {next(iter(missing.values()))}")
+    return loaded, missing
+
+
+def _load_one(source: str, plan: Plan, seed: int, test: ImageSet) -> ImageSet:
+    if source.startswith(RESIZED):
+        return _resized(test, _load_one(source.removeprefix(RESIZED), plan, seed, test))
+    base, factor = _brightness(source)
+    if factor is not None:
+        images = _load_one(base, plan, seed, test)
+        changed, step = brightness(images.images, factor), f"brightness x{factor:g}"
+        return replace(images, name=source, images=changed, steps=(*images.steps, step))
+    spec = plan.spec
+    shape, download = test.image_shape, spec.download
+    return load_images(
+        source, "test", limit=spec.limit, seed=seed, image_shape=shape, download=download, reference=test
+    )
+
+
+def _brightness(source: str) -> tuple[str, float | None]:
+    """Return SET and 0.4 of `SET*0.4`."""
+    base, star, text = source.rpartition("*")
+    if not star or Path(source).exists():
+        return source, None
+    try:
+        return base, float(text)
+    except ValueError:
+        return source, None
+
+
+def _resized(test: ImageSet, other: ImageSet) -> ImageSet:
+    """Return the ID test images, brought to the size and the channels that `other`'s files have, and back.
+
+    Where a detector tells them from the ID test images, it sees the resizing and not the subject.
+
+    Raises:
+        ImageError: the files of `other` are of several sizes.
+    """
+    channels, height, width = test.image_shape
+    for step in other.steps:
+        if step.startswith("bilinear various"):
+            raise ImageError(f"{RESIZED}{other.name}: its pictures are of various sizes, so there is no one chain.")
+        if size := re.match(r"bilinear (\d+)x(\d+) -> ", step):
+            height, width = int(size[1]), int(size[2])
+        if step.startswith("repeat 1 -> 3"):
+            channels = 1
+    there = load_images(test, image_shape=(channels, height, width))
+    return replace(load_images(there, image_shape=test.image_shape), name=f"{RESIZED}{other.name}")
 
 
 def _labels(sources: tuple[str, ...]) -> dict[str, str]:
     """Return the sources by a short label: a name, or a path's last part where no other ends so."""
-    short = [s if s in registry().datasets else Path(s).name for s in sources]
+    short = [s if _base(s) in registry().datasets else Path(s).name for s in sources]
     return {label if short.count(label) == 1 else source: source for label, source in zip(short, sources, strict=True)}
+
+
+def _base(source: str) -> str:
+    return _brightness(source.removeprefix(RESIZED))[0]
 
 
 def _has_splits(source: str) -> bool:

@@ -3,14 +3,14 @@
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
 from oodkit.errors import OptionError
 from oodkit.options import Options
 
-__all__ = ["BenchSpec", "parse_settings", "read_spec"]
+__all__ = ["BenchSpec", "parse_settings", "read_spec", "read_specs"]
 
 
 def _as_list(value: object) -> object:
@@ -34,8 +34,16 @@ class BenchSpec(Options):
     )
     model: str = Field("vae", min_length=1, description="A model's name, or a file that `oodkit train` wrote.")
     id: str = Field("digits", min_length=1, description="The in-distribution set: a name or a path.")
-    ood: Names = Field((), description="OOD sets, names or paths; by default all that need no files.")
+    ood: Names = Field(
+        (),
+        description="OOD sets, names or paths; by default all that need no files. SET*0.4 is the set at 0.4 of its "
+        "brightness; resized:SET the ID test images brought to SET's size and channels and back.",
+    )
+    skip_missing: bool = Field(False, description="Leave out OOD sets that are not on this machine, and say so.")
     seeds: Seeds = Field((0,), min_length=1, description="Each seed trains, draws images and fits detectors anew.")
+    model_seed: int | None = Field(
+        None, ge=0, description="Train one model, with this seed; the seeds then only draw images and fit detectors."
+    )
     limit: int = Field(500, ge=2, description="Test images of each set, at most.")
     train_limit: int | None = Field(None, ge=2, description="Training images, at most; by default all.")
     epochs: int | None = Field(None, ge=0, description="Short for the model's option `epochs`.")
@@ -43,6 +51,10 @@ class BenchSpec(Options):
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     download: bool = Field(False, description="Fetch named sets that are not on this machine.")
     run_folder: Path | None = Field(None, description="Where all is kept; by default runs/<ID set>.")
+    engine: Literal["serial", "ray"] = Field("serial", description="serial: cell by cell; ray: over a Ray cluster.")
+    engine_address: str | None = Field(
+        None, description="Of a running Ray cluster (auto: this machine's); by default one is started here."
+    )
     options: dict[str, dict[str, Any]] = Field(  # Any: an option's value
         {}, description="Options of detectors and of the model, by name."
     )
@@ -56,17 +68,41 @@ def read_spec(file: str | Path | None = None, **flags: Any) -> BenchSpec:  # Any
         **flags: fields of `BenchSpec`; `options` are joined with the file's, option by option.
 
     Raises:
+        OptionError: no such file, no TOML, an unknown key, a value that is not allowed, or a file of several runs.
+    """
+    specs = read_specs(file, **flags)
+    if len(specs) > 1:
+        raise OptionError(f"the spec {file} holds {len(specs)} runs where one is asked for.")
+    return specs[0]
+
+
+def read_specs(file: str | Path | None = None, **flags: Any) -> list[BenchSpec]:  # Any: a field's value
+    """Return the specs of a TOML file: one for each table `[[run]]`, or the whole file where there is none.
+
+    What stands outside of the tables holds for each run; a run's own keys win over it, and flags over both. Options
+    are joined one by one.
+
+    Raises:
         OptionError: no such file, no TOML, an unknown key, or a value that is not allowed.
     """
-    values = _read_toml(Path(file)) if file is not None else {}
+    shared = _read_toml(Path(file)) if file is not None else {}
+    runs = shared.pop("run", [{}])
+    if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
+        raise OptionError(f"the spec {file}: write each run as a table under [[run]].")
     given = {key: value for key, value in flags.items() if value is not None}
-    mine, theirs = given.get("options"), values.get("options")
-    if isinstance(mine, dict) and isinstance(theirs, dict):
-        given["options"] = theirs | {
-            name: settings | changes if isinstance(settings := theirs.get(name, {}), dict) else settings
-            for name, changes in mine.items()
+    return [BenchSpec.parse("bench", _joined(_joined(shared, run), given)) for run in runs]
+
+
+def _joined(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:  # Any: what TOML can hold
+    """Return `values` with `changes`, where options are joined one by one."""
+    joined = {**values, **changes}
+    theirs, mine = values.get("options"), changes.get("options")
+    if isinstance(theirs, dict) and isinstance(mine, dict):
+        joined["options"] = theirs | {
+            name: settings | new if isinstance(settings := theirs.get(name, {}), dict) else settings
+            for name, new in mine.items()
         }
-    return BenchSpec.parse("bench", {**values, **given})
+    return joined
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, dict[str, str]]:

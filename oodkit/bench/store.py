@@ -1,6 +1,7 @@
 """`RunFolder`: a run folder as a database. One process at a time; a killed run loses nothing that was finished.
 
     results.jsonl                  one row per finished cell, appended and flushed to the disk
+    missing.json                   OOD sets that were left out, and why
     scores/<hash>.safetensors      the raw scores of one fitted detector on one image set
     models/<hash>.safetensors      trained models, and <hash>.checkpoint while one trains
     detectors/<hash>.safetensors   fitted detectors, and <hash>/ for checkpoints while one is fitted
@@ -14,7 +15,7 @@ import os
 import shutil
 import socket
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,11 +25,11 @@ from typing import Any, Self, TypeVar
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from oodkit.artifact import read_artifact, write_artifact
+from oodkit.artifact import read_artifact, write_artifact, write_atomically
 from oodkit.bench.cell import Cell
 from oodkit.errors import ArtifactError, RunFolderError
 
-__all__ = ["RunFolder", "Scores", "fingerprint"]
+__all__ = ["RunFolder", "Scores", "fingerprint", "read_cells", "read_missing"]
 
 Made = TypeVar("Made")
 
@@ -41,11 +42,36 @@ def fingerprint(**parts: Any) -> str:  # Any: what JSON can hold
 
 @dataclass(frozen=True)
 class Scores:
-    """The raw scores of one image set, (N,), and how fast they were made."""
+    """The raw scores of one image set, (N,), and how fast they were made.
+
+    `lowest` and `highest` are the images with the extreme scores, uint8 (n, C, H, W), the extreme one first.
+    """
 
     values: Tensor
     images_per_second: float
     device: str
+    lowest: Tensor
+    highest: Tensor
+
+
+def read_cells(rows: bytes) -> tuple[list[Cell], int]:
+    """Return the cells of results.jsonl, and the number of rows that are damaged or of another oodkit."""
+    cells, damaged = [], 0
+    for line in rows.splitlines():
+        try:
+            cells.append(Cell(**json.loads(line)))
+        except (ValueError, TypeError):
+            damaged += 1
+    return cells, damaged
+
+
+def read_missing(folder: Path) -> dict[str, str]:
+    """Return the sets that a run folder lacks, and why; empty where its record cannot be read."""
+    try:
+        missing = json.loads((folder / "missing.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {str(name): str(why) for name, why in missing.items()} if isinstance(missing, dict) else {}
 
 
 class RunFolder:
@@ -119,16 +145,22 @@ class RunFolder:
         if whole < len(content):  # a run was killed while it wrote: that cell is made again
             with self._results.open("r+b") as file:
                 file.truncate(whole)
-        damaged = 0
-        for line in content[:whole].splitlines():
-            try:
-                cell = Cell(**json.loads(line))
-            except (ValueError, TypeError):  # damaged, or of an oodkit whose rows had other fields
-                damaged += 1
-            else:
-                self._cells[cell.key] = cell
+        cells, damaged = read_cells(content[:whole])
+        self._cells = {cell.key: cell for cell in cells}
         if damaged:
             warnings.warn(f"{self._results}: {damaged} rows cannot be read; their cells are made again.", stacklevel=2)
+
+    def note_missing(self, sets: dict[str, str], present: Iterable[str]) -> None:
+        """Keep why sets are missing; forget it of those that are `present`.
+
+        Raises:
+            RunFolderError: no space, or no permission.
+        """
+        file = self.path / "missing.json"
+        known = read_missing(self.path)
+        kept = {name: why for name, why in known.items() if name not in set(present)} | sets
+        if kept != known:
+            self.write(file, lambda path: write_atomically(path, json.dumps(kept, indent=2).encode()))
 
     # --- files
 
@@ -138,7 +170,8 @@ class RunFolder:
         def read(path: Path) -> Scores:
             header, tensors = read_artifact(path, "scores")
             try:
-                return Scores(tensors["scores"], header["images_per_second"], header["device"])
+                extremes = tensors["lowest"], tensors["highest"]
+                return Scores(tensors["scores"], header["images_per_second"], header["device"], *extremes)
             except KeyError as error:
                 raise ArtifactError(f"{path}: {error} is missing.") from error
 
@@ -151,8 +184,9 @@ class RunFolder:
             RunFolderError: no space, or no permission.
         """
         header = {"images_per_second": scores.images_per_second, "device": scores.device, **about}
+        tensors = {"scores": scores.values, "lowest": scores.lowest, "highest": scores.highest}
         path = self.path / "scores" / f"{key}.safetensors"
-        self.write(path, lambda path: write_artifact(path, "scores", header, {"scores": scores.values}))
+        self.write(path, lambda path: write_artifact(path, "scores", header, tensors))
 
     def model_file(self, key: str) -> Path:
         """Return where a trained model is kept; its checkpoint ends in .checkpoint."""

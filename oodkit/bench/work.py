@@ -15,9 +15,9 @@ from oodkit.bench.cell import OVERALL, Cell, measure
 from oodkit.bench.plan import Plan, PlannedDetector
 from oodkit.bench.sets import Sets
 from oodkit.bench.store import RunFolder, Scores, fingerprint
-from oodkit.detector import Detector, create_detector, load_detector
+from oodkit.detector import Detector, create_detector, load_detector, load_detector_class
 from oodkit.device import device_name
-from oodkit.errors import ArtifactError, RunFolderError
+from oodkit.errors import ArtifactError, PluginError, RunFolderError
 from oodkit.images import ImageSet, draw_indices
 from oodkit.model import GenerativeModel, load_model, train_model
 from oodkit.options import Options
@@ -26,6 +26,7 @@ from oodkit.registry import registry
 __all__ = ["DetectorWork", "SeedWork"]
 
 SHARE_OF_MIX = 1000  # images of each OOD set in the overall mix, at most
+EXAMPLES = 6  # images with the lowest scores, and with the highest, that are kept beside the scores
 SHOWN_SKIPPED = 20  # sentences about unreadable files that a row keeps, at most
 
 Made = TypeVar("Made")
@@ -76,9 +77,14 @@ class SeedWork:
             origin=self.plan.model.origin,
             options=_plain(self.plan.model_options),
             train=self.sets.train.hash,
-            seed=self.seed,
+            seed=self._training_seed,
             **({"labels": self.sets.train.labels_hash} if self.plan.model.spec.kind == "classifier" else {}),
         )
+
+    @property
+    def _training_seed(self) -> int:
+        seed = self.plan.spec.model_seed
+        return self.seed if seed is None else seed
 
     def _find_or_train(self) -> GenerativeModel:
         file = self.folder.model_file(self.key)
@@ -88,14 +94,14 @@ class SeedWork:
         name, train = self.plan.model.spec.name, self.sets.train
         self.say(
             f"training {name} on {train.name}: {len(train):,} images, "
-            f"{self.plan.model_options.epochs} epochs, seed {self.seed}"
+            f"{self.plan.model_options.epochs} epochs, seed {self._training_seed}"
         )
         start, checkpoint = time.perf_counter(), file.with_suffix(".checkpoint")
         with _DiskErrors():
             model = train_model(
                 name,
                 train,
-                seed=self.seed,
+                seed=self._training_seed,
                 device=self.device,
                 checkpoint=checkpoint,
                 **self.plan.model_options.model_dump(),
@@ -128,7 +134,15 @@ class DetectorWork:
             options=_plain(self.options),
             model=self.shared.key if self.planned.needs_model else "",
             train=self.sets.train.hash,
+            device=self.shared.device.type,
+            versions=self._outside_versions(),
         )
+
+    def _outside_versions(self) -> dict[str, str]:
+        try:
+            return load_detector_class(self.planned.entry).versions(self.options)
+        except PluginError:  # its code cannot be imported: each of its cells will say so
+            return {}
 
     def cell_key(self, label: str) -> str:
         """Return the hash of all that determines a cell, and of the names that its row shows."""
@@ -175,7 +189,9 @@ class DetectorWork:
                 "python": python_version(),
                 "detector": self.planned.entry.origin,
                 "model": plan.model.origin if self.planned.needs_model else "",
+                **self._outside_versions(),
             },
+            model_file=str(plan.model_file) if plan.model_file is not None and self.planned.needs_model else "",
             date=datetime.now(UTC).isoformat(timespec="seconds"),
             **measure(known.values, other),
         )
@@ -239,7 +255,10 @@ def _score(detector: Detector[Any], images: ImageSet) -> Scores:  # Any: options
             start = time.perf_counter()
             values.append(detector.score(images.select(part)))  # on the CPU: a GPU has finished
             seconds = time.perf_counter() - start
-    return Scores(torch.cat(values), len(values[-1]) / max(seconds, 1e-9), device_name(detector.device))
+    scores = torch.cat(values)
+    order = scores.argsort(stable=True)
+    extremes = images.images[order[:EXAMPLES]].clone(), images.images[order.flip(0)[:EXAMPLES]].clone()
+    return Scores(scores, len(values[-1]) / max(seconds, 1e-9), device_name(detector.device), *extremes)
 
 
 class _DiskErrors:

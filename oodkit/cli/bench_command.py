@@ -23,6 +23,7 @@ stopped, and a second run takes seconds. A spec file has the fields as keys, and
   seeds = [0, 1]
   [options.rose-ekfac]
   damping = 1e-6
+Several tables [[run]] in it are as many runs in one folder; each changes what it names.
 """
 
 FLAGS = {  # field of BenchSpec -> its flags and what stands for a value
@@ -31,13 +32,17 @@ FLAGS = {  # field of BenchSpec -> its flags and what stands for a value
     "id": (["--id"], "SET"),
     "ood": (["--ood"], "SETS"),
     "seeds": (["--seed", "--seeds"], "NUMBERS"),
+    "model_seed": (["--model-seed"], "N"),
     "limit": (["--limit"], "N"),
     "train_limit": (["--train-limit"], "N"),
     "epochs": (["--epochs"], "N"),
     "batch_size": (["--batch-size"], "N"),
     "device": (["--device"], "DEVICE"),
     "run_folder": (["--run-folder"], "FOLDER"),
+    "engine": (["--engine"], "NAME"),
+    "engine_address": (["--engine-address"], "ADDRESS"),
 }
+SWITCHES = ("download", "skip_missing")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,8 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         text = f"{field.description}" + (f" Default: {default}." if default not in (None, "") else "")
         parser.add_argument(*flags, dest=name, metavar=metavar, help=text.replace("%", "%%"))
     add_settings(parser, "rose-ekfac.damping=1e-6")
-    description = BenchSpec.model_fields["download"].description
-    parser.add_argument("--download", action="store_const", const=True, help=description)
+    for name in SWITCHES:
+        description = BenchSpec.model_fields[name].description
+        parser.add_argument(f"--{name.replace('_', '-')}", action="store_const", const=True, help=description)
     parser.add_argument("--spec", metavar="FILE", help="A TOML file with any of these; flags win over it.")
     parser.add_argument("--json", action="store_true", help="Print one JSON document instead of tables.")
 
@@ -61,23 +67,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the benchmark and print it."""
     from oodkit.bench.plan import make_plan
-    from oodkit.bench.spec import parse_settings, read_spec
+    from oodkit.bench.spec import parse_settings, read_specs
 
-    flags = {name: getattr(args, name) for name in (*FLAGS, "download")}
-    spec = read_spec(args.spec, **flags, options=parse_settings(args.set))
-    make_plan(spec)  # before torch is imported, so that a typing error is answered at once
+    flags = {name: getattr(args, name) for name in (*FLAGS, *SWITCHES)}
+    specs = read_specs(args.spec, **flags, options=parse_settings(args.set))
+    for spec in specs:
+        make_plan(spec)  # before torch is imported, so that a typing error is answered at once
 
     from oodkit.bench.report import as_json, failure_text, print_tables
     from oodkit.bench.runner import run_bench
 
-    result = run_bench(spec, say)
+    results = []
+    for number, spec in enumerate(specs, 1):
+        if len(specs) > 1:
+            say(f"run {number} of {len(specs)}: {', '.join(spec.detectors)} with {spec.model} on {spec.id}")
+        result = run_bench(spec, say)
+        results.append(result)
+        if not args.json:
+            print_tables(result, results_console())
+        for name, reason in result.left_out.items():
+            say(f"{name} is left out: {reason}")
+        if result.failures:
+            say(f"oodkit: {failure_text(result)}")
     if args.json:
-        print(as_json(result))
-    else:
-        print_tables(result, results_console())
-    for name, reason in result.left_out.items():
-        say(f"{name} is left out: {reason}")
-    if result.failures:
-        say(f"oodkit: {failure_text(result)}")
-        return 1
-    return 0
+        print(as_json(results))
+    return 1 if any(result.failures for result in results) else 0

@@ -55,7 +55,9 @@ class LikelihoodRatio(Detector[LikelihoodRatioOptions]):
         images = replace(images, steps=(*images.steps, f"{options.perturbation} (strength {options.strength})"))
         file = self.work_folder / "background.checkpoint" if self.work_folder is not None else None
         name = f"{self.name}'s background"
-        optimise(trained, images, background.options, name=name, seed=options.seed, checkpoint=file)
+        self.training_record = optimise(
+            trained, images, background.options, name=name, seed=options.seed, checkpoint=file
+        )
         return background
 
     def _read(self) -> GenerativeModel:

@@ -56,7 +56,7 @@ class RandomNetworkDistillation(Detector[RndOptions]):
             decay_every=DECAY_EPOCH,
             decay=0.1,
         )
-        optimise(
+        self.training_record = optimise(
             distillation,
             self._pairs(images),
             recipe,

@@ -1,0 +1,165 @@
+"""What the benchmark knows beside single runs: spec files of several runs, sweeps, controls, sets that are missing."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from oodkit import create_detector, load_detector, load_images, train_model
+from oodkit.bench.plan import make_plan
+from oodkit.bench.runner import run_bench
+from oodkit.bench.sets import load_sets
+from oodkit.bench.spec import read_spec, read_specs
+from oodkit.errors import DataNotFoundError, ImageError, OptionError
+from oodkit.perturbations import brightness
+
+pytest_plugins = ["bench_fixtures"]
+pytestmark = pytest.mark.usefixtures("stub", "sets")
+
+SPEC = """
+detectors = "brightness"
+id = "id.npz"
+ood = "bright.npz"
+[options.brightness]
+scale = 2.0
+[[run]]
+[[run]]
+ood = "mixed.npz"
+[run.options.brightness]
+weights = [1.0]
+"""
+
+
+def spec(**fields):
+    return read_spec(**{"detectors": "brightness", "id": "id.npz", "ood": "bright.npz", **fields})
+
+
+def ood_of(**fields):
+    return load_sets(make_plan(spec(**fields)), None)[0].ood
+
+
+# --- several runs in one file -------------------------------------------------------------------------------------
+
+
+def test_each_run_changes_what_it_names(sets):
+    (sets / "runs.toml").write_text(SPEC)
+    first, second = read_specs("runs.toml", limit=9)
+    assert (first.ood, second.ood) == (("bright.npz",), ("mixed.npz",))
+    assert first.options == {"brightness": {"scale": 2.0}}
+    assert second.options == {"brightness": {"scale": 2.0, "weights": [1.0]}}
+    assert first.limit == second.limit == 9  # a flag wins over both
+
+
+@pytest.mark.parametrize("text", ["run = 3", "run = []", "run = [3]", "[[run]]\n[[run]]"])
+def test_a_file_of_another_form_is_refused(sets, text):
+    (sets / "runs.toml").write_text(text)
+    with pytest.raises(OptionError, match=r"\[\[run\]\]|holds 2 runs"):
+        read_spec("runs.toml")
+
+
+# --- sets that are made from others -------------------------------------------------------------------------------
+
+
+def test_brightness_multiplies_the_pixels_of_the_model_s_images():
+    made = ood_of(ood="bright.npz,bright.npz*0.4,bright.npz*1.8")
+    plain = made["bright.npz"].images
+    for factor in (0.4, 1.8):
+        images = made[f"bright.npz*{factor}"]
+        torch.testing.assert_close(images.images, brightness(plain, factor))
+        assert images.steps[-1] == f"brightness x{factor}"
+    assert made["bright.npz*1.8"].images.max() == 255
+
+
+def test_a_file_whose_name_looks_like_a_brightness_is_a_file(sets):
+    (sets / "a*0.5").mkdir()
+    (sets / "a*0.5" / "bright.npz").write_bytes((sets / "bright.npz").read_bytes())
+    plain, odd = ood_of(ood="bright.npz,a*0.5/bright.npz").values()
+    torch.testing.assert_close(odd.images, plain.images)
+
+
+def test_resized_takes_the_id_images_through_the_other_set_s_chain(sets):
+    colours = np.random.default_rng(0).integers(0, 256, size=(20, 32, 32, 3), dtype=np.uint8)
+    np.savez(sets / "colour.npz", images=colours)
+    sets = load_sets(make_plan(spec(id="colour.npz", ood="resized:bright.npz,bright.npz")), None)[0]
+    made = sets.ood["resized:bright.npz"]
+    # bright.npz is grey, 8x8
+    there = load_images(sets.test, image_shape=(1, 8, 8))
+    torch.testing.assert_close(made.images, load_images(there, image_shape=(3, 32, 32)).images)
+    assert "bilinear 32x32 -> 8x8" in made.steps and "bilinear 8x8 -> 32x32" in made.steps
+
+
+def test_resized_needs_one_size(sets):
+    from PIL import Image
+
+    (sets / "many").mkdir()
+    for side in (9, 12):
+        Image.new("L", (side, side)).save(sets / "many" / f"{side}.png")
+    with pytest.raises(ImageError, match="various sizes"):
+        ood_of(ood="resized:many")
+
+
+# --- what is missing ----------------------------------------------------------------------------------------------
+
+
+def test_missing_sets_are_left_out_where_that_is_asked_for(sets, monkeypatch):
+    monkeypatch.setenv("OODKIT_DATA", str(sets))
+    with pytest.raises(DataNotFoundError, match="svhn"):
+        run_bench(spec(ood="bright.npz,svhn"))
+    result = run_bench(spec(ood="bright.npz,svhn,svhn*0.4", skip_missing=True))
+    assert [cell.ood for cell in result.cells] == ["bright.npz"]
+    assert list(result.missing) == ["svhn", "svhn*0.4"]
+    file = sets / "runs" / "id" / "missing.json"
+    assert "is not on this machine" in json.loads(file.read_text())["svhn"]
+    np.savez(sets / "svhn-test.npz", images=np.zeros((4, 32, 32, 3), dtype=np.uint8))
+    run_bench(spec(ood="bright.npz,svhn", skip_missing=True))
+    assert list(json.loads(file.read_text())) == ["svhn*0.4"]  # what came is no longer missing
+    with pytest.raises(DataNotFoundError, match="none of the OOD sets"):
+        run_bench(spec(ood="celeba", skip_missing=True))
+
+
+# --- what a hash depends on ---------------------------------------------------------------------------------------
+
+
+def test_with_a_model_seed_the_seeds_share_a_model():
+    fields = {"detectors": "elbo", "model": "flat", "seeds": "0,1", "epochs": 1, "train_limit": 20, "limit": 5}
+    apart = run_bench(spec(**fields))
+    shared = run_bench(spec(**fields, model_seed=0))
+    assert len({cell.hashes["model"] for cell in apart.cells}) == 2
+    assert {cell.hashes["model"] for cell in shared.cells} == {apart.cells[0].hashes["model"]}
+    assert len({cell.hashes["detector"] for cell in shared.cells}) == 2
+
+
+def test_another_version_of_outside_software_makes_scores_anew(stub, monkeypatch):
+    first = run_bench(spec())
+    assert run_bench(spec()).reused == 1
+    monkeypatch.setattr(stub.Brightness, "versions", classmethod(lambda cls, options: {"lamp": str(options.scale)}))
+    again = run_bench(spec())
+    assert again.reused == 0
+    assert again.cells[0].versions["lamp"] == "1.0"
+    assert again.cells[0].hashes["id_scores"] != first.cells[0].hashes["id_scores"]
+
+
+def test_a_detector_keeps_the_record_of_its_own_training(tmp_path):
+    images = load_images("noise", limit=20)
+    model = train_model("vae", images, epochs=0, width=2, latent=2)
+    detector = create_detector("lratio-random", model, epochs=1, samples=1).fit(images)
+    detector.save(tmp_path / "detector.oodkit")
+    record = load_detector(tmp_path / "detector.oodkit").training_record
+    assert (record["hash"], record["recipe"]["epochs"], len(record["losses"])) == (images.hash, 1, 1)
+
+
+# --- the extremes -------------------------------------------------------------------------------------------------
+
+
+def test_the_images_of_extreme_scores_are_kept():
+    from oodkit.bench.store import RunFolder
+
+    result = run_bench(spec())
+    images = load_sets(result.plan, None)[0].test.images
+    levels = images.float().flatten(1).mean(1)
+    with RunFolder(result.plan.run_folder) as folder:
+        scores = folder.scores(result.cells[0].hashes["id_scores"])
+    torch.testing.assert_close(scores.lowest[0], images[levels.argmin()])
+    torch.testing.assert_close(scores.highest[0], images[levels.argmax()])
+    assert len(scores.lowest) == len(scores.highest) == 6
