@@ -17,6 +17,7 @@ _PUBLIC = {
     "load_model": "oodkit.model",
     "create_detector": "oodkit.detector",
     "load_detector": "oodkit.detector",
+    "benjamini_hochberg": "oodkit.calibration",
     # extending it
     "Detector": "oodkit.detector",
     "DetectorOptions": "oodkit.options",
@@ -40,6 +41,7 @@ _PUBLIC = {
     "compressor_versions": "oodkit.compression",
     "Density": "oodkit.density",
     "DensityOptions": "oodkit.options",
+    "Explanation": "oodkit.explanation",
     "fit_density": "oodkit.density",
     "load_density": "oodkit.density",
     "DatasetRequest": "oodkit.images",
@@ -67,6 +69,7 @@ _PUBLIC = {
 __all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:  # what __getattr__ resolves, for editors and mypy; a test holds the two lists together
+    from oodkit.calibration import benjamini_hochberg as benjamini_hochberg
     from oodkit.compression import compressed_lengths as compressed_lengths
     from oodkit.compression import compressor_versions as compressor_versions
     from oodkit.curvature import (
@@ -123,6 +126,7 @@ if TYPE_CHECKING:  # what __getattr__ resolves, for editors and mypy; a test hol
     from oodkit.errors import (
         UnknownNameError as UnknownNameError,
     )
+    from oodkit.explanation import Explanation as Explanation
     from oodkit.gradients import LayerGradient as LayerGradient
     from oodkit.gradients import layer_gradients as layer_gradients
     from oodkit.images import DatasetRequest as DatasetRequest

@@ -37,6 +37,7 @@ class DetectorSpec:
     # The kind of model that it needs. "any" takes a classifier too, whose log_prob is no density of images.
     model: Literal["any", "density", "latent-variable", "none"] = "any"
     over: Literal["curvature"] | None = None
+    default_curvature: str = ""  # with `over`: the one that `name` alone stands for
     aliases: tuple[str, ...] = ()
     source: str = ""  # paper, equation
 

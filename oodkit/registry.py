@@ -183,7 +183,10 @@ def _cross_with_curvatures(found: Registry) -> None:
             name = f"{template.spec.name}-{curvature.spec.name}"
             if name not in found.detectors:
                 spec = replace(
-                    template.spec, name=name, summary=f"{template.spec.summary}; F: {curvature.spec.summary}"
+                    template.spec,
+                    name=name,
+                    summary=f"{template.spec.summary}; F: {curvature.spec.summary}",
+                    aliases=(template.spec.name,) if curvature.spec.name == template.spec.default_curvature else (),
                 )
                 found.detectors[name] = replace(template, spec=spec, curvature=curvature.spec)
 

@@ -1,4 +1,4 @@
-"""What this package adds to oodkit: ROSE, and four forms of the Fisher information."""
+"""What this package adds to oodkit: ROSE, other detectors by gradients, and four forms of the Fisher information."""
 
 from oodkit import CurvatureSpec, DetectorSpec, hookimpl
 
@@ -9,7 +9,7 @@ PAPER = "Choi et al. 2021, arXiv:2106.07903"
 
 @hookimpl
 def oodkit_detectors() -> list[DetectorSpec]:
-    """Return ROSE; the registry offers it over every registered curvature."""
+    """Return the detectors; the registry offers all but the last over every registered curvature."""
     return [
         DetectorSpec(
             name="rose",
@@ -17,8 +17,36 @@ def oodkit_detectors() -> list[DetectorSpec]:
             options="oodkit_rose.options:RoseOptions",
             summary="how large an update of the model one image asks for, sᵀ F⁻¹ s",
             over="curvature",
+            default_curvature="ekfac",
             source=f"{PAPER}, eqs. (5), (10), (11) and algorithm 2",
-        )
+        ),
+        DetectorSpec(
+            name="rose-plus",
+            target="oodkit_rose.plus:RosePlus",
+            options="oodkit_rose.options:RosePlusOptions",
+            summary="density of ROSE's layers and of the model's own statistics together",
+            model="density",
+            over="curvature",
+            default_curvature="ekfac",
+            source=f"oodkit; the layers: {PAPER}, eq. (5)",
+        ),
+        DetectorSpec(
+            name="score-test",
+            target="oodkit_rose.score_test:ScoreTest",
+            options="oodkit_rose.options:ScoreTestOptions",
+            summary="p-values of the gradient and of the likelihood, joined by Fisher's method",
+            model="density",
+            over="curvature",
+            default_curvature="diag",
+            source="Bergamin et al. 2022, arXiv:2203.01097",
+        ),
+        DetectorSpec(
+            name="gradient-norm-density",
+            target="oodkit_rose.gradient_norm:GradientNormDensity",
+            options="oodkit_rose.options:GradientNormOptions",
+            summary="density of log ‖∇ log p(x)‖² of each layer",
+            source="Dauncey et al. 2024, arXiv:2403.01485",
+        ),
     ]
 
 

@@ -1,0 +1,70 @@
+"""Detectors that read the likelihood in another way than "low is strange"."""
+
+import torch
+from torch import Tensor
+
+from oodkit import Detector, GenerativeModel, ImageSet, train_model
+from oodkit_density.options import TypicalityOptions, WaicOptions
+
+__all__ = ["Typicality", "Waic"]
+
+
+class Typicality(Detector[TypicalityOptions]):
+    """|−log p(x) − H|, H the mean of −log p over training images, in nats: an image can be too likely to be typical.
+
+    Source: Nalisnick et al. 2019, "Detecting out-of-distribution inputs to deep generative models using typicality",
+    arXiv:1906.02994, with batches of one image.
+    """
+
+    def _fit(self, images: ImageSet) -> dict[str, Tensor]:
+        fitting = images.sample(self.options.fitting_images, self.options.seed)
+        return {"entropy": -self.per_image(self._log_likelihood, fitting).double().mean()}
+
+    def _score(self, images: Tensor) -> Tensor:
+        return (-self._log_likelihood(images).double() - self.state["entropy"]).abs()
+
+    def _log_likelihood(self, images: Tensor) -> Tensor:
+        log_p: Tensor = self.model.log_likelihood(images, samples=self.options.samples, seed=self.options.seed)
+        return log_p
+
+
+class Waic(Detector[WaicOptions]):
+    """Var log p(x) − E log p(x) over an ensemble of models: the given one, and twins that `fit` trains.
+
+    The variance is that of nats, as the paper has it: members that disagree on an image have not learnt it.
+
+    Source: Choi, Jang & Alemi 2018, "WAIC, but why?", arXiv:1810.01392.
+    """
+
+    _built: tuple[dict[str, Tensor], list[GenerativeModel]] | None = None  # the twins, and the state they came from
+
+    def _fit(self, images: ImageSet) -> dict[str, Tensor]:
+        options = self.options
+        state = {}
+        for number in range(1, options.members):
+            twin = self.model.fresh(seed=options.seed + number)
+            recipe = {} if options.epochs is None else {"epochs": options.epochs}
+            file = self.work_folder / f"member{number}.checkpoint" if self.work_folder is not None else None
+            train_model(twin, images, seed=options.seed + number, checkpoint=file, **recipe)
+            state |= {f"{number}/{key}": value for key, value in twin.state_dict().items()}
+        return state
+
+    def _score(self, images: Tensor) -> Tensor:
+        estimate = {"samples": self.options.samples, "seed": self.options.seed}
+        members = [self.model, *self._twins()]
+        log_p = torch.stack([m.log_likelihood(images, **estimate) for m in members]).double()  # (members, N)
+        return log_p.var(0) - log_p.mean(0)
+
+    def _twins(self) -> list[GenerativeModel]:
+        """Return the trained twins of the present state, built anew only where `fit` or `load` have replaced it."""
+        if self._built is None or self._built[0] is not self.state:
+            twins = []
+            for number in range(1, self.options.members):
+                twin: GenerativeModel = self.model.fresh().eval()
+                prefix = f"{number}/"
+                twin.load_state_dict(
+                    {k.removeprefix(prefix): v for k, v in self.state.items() if k.startswith(prefix)}
+                )
+                twins.append(twin)
+            self._built = self.state, twins
+        return self._built[1]

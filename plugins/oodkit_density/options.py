@@ -1,0 +1,88 @@
+"""Options of the detectors of this package."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from oodkit import DensityOptions, DetectorOptions
+
+__all__ = [
+    "ComplexityOptions",
+    "DoseOptions",
+    "EnsembleOptions",
+    "LikelihoodPathOptions",
+    "StatisticsOptions",
+    "TypicalityOptions",
+    "WaicOptions",
+]
+
+FITTING = "Training images that the density is fitted to, at most."
+LENGTHS = "Lengths of the image as a compressed file that join the model's statistics: png, jp2, jpeg."
+STATISTICS = "Names of the model's statistics to look at; by default all."
+Compressor = Literal["png", "jp2", "jpeg"]
+
+
+class StatisticsOptions(DensityOptions):
+    """Which numbers, and which density of them."""
+
+    statistics: tuple[str, ...] | None = Field(None, min_length=1, description=STATISTICS)
+    lengths: tuple[Compressor, ...] = Field((), description=LENGTHS)
+    fitting_images: int = Field(5000, ge=3, description=FITTING)
+
+
+class DoseOptions(StatisticsOptions):
+    """DoSE: a kernel estimate of each statistic."""
+
+    density: Literal["mahalanobis", "tails", "kde", "mixture"] = Field("kde", description="kde, as the paper.")
+
+
+class LikelihoodPathOptions(StatisticsOptions):
+    """The likelihood path's three norms."""
+
+    statistics: tuple[str, ...] | None = Field(
+        ("residual", "mean_norm", "deviation_norm"), min_length=1, description="Names of the model's statistics."
+    )
+    density: Literal["mahalanobis", "tails", "kde", "mixture"] = Field(
+        "tails", description="tails: as the paper's COPOD, but learnt from training images alone."
+    )
+
+
+class ComplexityOptions(DensityOptions):
+    """Which compressors."""
+
+    lengths: tuple[Compressor, ...] = Field(
+        ("png", "jp2", "jpeg"), min_length=1, description="Compressors: png, jp2 (both without loss), jpeg."
+    )
+    fitting_images: int = Field(5000, ge=3, description=FITTING)
+
+
+class TypicalityOptions(DetectorOptions):
+    """How log p(x) and its mean are estimated."""
+
+    samples: int = Field(20, ge=1, description="Importance samples, where the model's likelihood is sampled.")
+    fitting_images: int = Field(5000, ge=1, description="Training images that give the mean, at most.")
+
+
+class WaicOptions(DetectorOptions):
+    """The ensemble."""
+
+    members: int = Field(5, ge=2, description="Models, the given one among them.")
+    epochs: int | None = Field(None, ge=0, description="Passes of each further model's training; by default its own.")
+    samples: int = Field(20, ge=1, description="Importance samples, where the model's likelihood is sampled.")
+
+
+class EnsembleOptions(DetectorOptions):
+    """The members, and how their p-values are joined."""
+
+    members: tuple[str, ...] = Field(
+        ("rose-ekfac", "statistics-density", "complexity"),
+        min_length=1,
+        description="Detectors by name, with options in brackets: rose-ekfac[relative_damping=0.1;seed=1].",
+    )
+    combine: Literal["fisher", "cauchy", "min"] = Field(
+        "fisher",
+        description="fisher: −2 Σ log p; cauchy: Σ tan((1/2 − p)π), which bears dependence; min: the smallest p.",
+    )
+    calibration_images: int = Field(
+        1000, ge=3, description="Training images kept from the members for their p-values: at most, and a fifth of all."
+    )
