@@ -1,111 +1,147 @@
-"""A GLOW that trains on two CPU cores, and ROSE on it: one Markdown table, Fashion-MNIST against all others.
+"""A GLOW that trains on two CPU cores, and every affordable detector on it: a Markdown table for each seed.
 
-    OODKIT_DATA=<folder with the sets> python benchmarks/glow_cpu.py --folder <where the model is kept>
+    OODKIT_DATA=<folder with the sets> python benchmarks/glow_cpu.py --seeds 0,1
+    OODKIT_DATA=<folder with the sets> python benchmarks/glow_cpu.py --id <folder>/mnist-test.npz
 
-Trains the model `glow` on 12,000 images (a killed run goes on where it stopped), then scores 400 images of each set.
-docs/methods/glow.md has what it prints.
+The second is the reversed pair: trained on digits, tested with clothes. All is kept in a run folder: a killed run
+goes on where it stopped, and a second one only prints. docs/methods/glow.md has what it prints.
 """
 
 import argparse
 import datetime
-import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import oodkit
-from oodkit import ImageSet, create_detector, load_images, load_model, train_model
-from oodkit.bench.metrics import auroc
-from oodkit.device import device_name
+from oodkit.bench.runner import BenchResult, run_bench
+from oodkit.bench.spec import BenchSpec, read_spec
 
-SHAPE = (1, 32, 32)
-TRAIN_IMAGES = 12_000
-TEST_IMAGES = 400
-FITTING_IMAGES = 1_000  # make F; as many others give μ and σ
-SETS = ("mnist", "notmnist", "omniglot", "cifar10", "rendered-digits", "tiny-images", "noise", "constant")
-ROSE = {"fitting_images": FITTING_IMAGES, "calibration_images": FITTING_IMAGES}
-ROWS: tuple[tuple[str, str, bool, dict[str, Any]], ...] = (  # text, detector, all convolutions, options
-    ("NLL", "nll", False, {}),
-    ("ROSE DIAG, invertible", "rose-diag", False, ROSE),
-    ("ROSE DIAG, invertible, log-Mahalanobis", "rose-diag", False, {**ROSE, "aggregation": "mahalanobis"}),
-    ("ROSE EKFAC, invertible", "rose-ekfac", False, ROSE),
-    ("ROSE FULL, invertible", "rose-full", False, ROSE),
-    ("ROSE FULL, invertible, log-Mahalanobis", "rose-full", False, {**ROSE, "aggregation": "mahalanobis"}),
-    ("ROSE DIAG, all convolutions", "rose-diag", True, ROSE),
-    ("ROSE EKFAC, all convolutions", "rose-ekfac", True, ROSE),
+SETS = (
+    "fashion-mnist",
+    "mnist",
+    "notmnist",
+    "omniglot",
+    "cifar10",
+    "rendered-digits",
+    "tiny-images",
+    "noise",
+    "constant",
 )
-PAPER = {  # Choi et al. 2021, tables 2 and 7: 2x16 steps of 200 hidden channels; its SVHN and LSUN are not here
-    "paper, ROSE DIAG, invertible": {
-        "mnist": 0.562,
-        "notmnist": 0.896,
-        "omniglot": 1.000,
-        "cifar10": 0.976,
-        "noise": 1.000,
-        "constant": 0.996,
-    },
-    "paper, ROSE DIAG, all convolutions": {
-        "mnist": 0.733,
-        "notmnist": 0.829,
-        "cifar10": 0.858,
-        "noise": 1.000,
-        "constant": 0.852,
-    },
+ROSE: dict[str, Any] = {"fitting_images": 1_000, "calibration_images": 1_000}  # Any: an option's value
+# Short trainings, for two cores: a background has a fifth of the epochs of the model, the random networks are small.
+BACKGROUND = {"epochs": 3}
+RND = {"architecture": "small", "epochs": 10, "fitting_images": 2_000, "learning_rate": 1e-3}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table: a detector with options."""
+
+    text: str
+    detector: str
+    options: dict[str, Any] = field(default_factory=dict)
+    everything: bool = False  # all convolutions, not the invertible ones
+
+
+ROWS = (
+    Row("`nll`", "nll"),
+    Row("`ic-png`", "ic-png"),
+    Row("`ic-jp2`", "ic-jp2"),
+    Row("`typicality`", "typicality"),
+    Row("`statistics-density`", "statistics-density"),
+    Row("`rose-diag`, invertible", "rose-diag", ROSE),
+    Row("`rose-ekfac`, invertible", "rose-ekfac", ROSE),
+    Row("`rose-full`, invertible", "rose-full", ROSE),
+    Row("`rose-identity`, invertible", "rose-identity", ROSE),
+    Row("`rose-diag`, all convolutions", "rose-diag", ROSE, everything=True),
+    Row("`rose-ekfac`, all convolutions", "rose-ekfac", ROSE, everything=True),
+    Row("`rose-diag`, invertible, log-Mahalanobis", "rose-diag", {**ROSE, "aggregation": "mahalanobis"}),
+    Row("`rose-full`, invertible, log-Mahalanobis", "rose-full", {**ROSE, "aggregation": "mahalanobis"}),
+    Row("`lratio-random`", "lratio-random", BACKGROUND),
+    Row("`lratio-svd`", "lratio-svd", BACKGROUND),
+    Row("`lratio-dct`", "lratio-dct", BACKGROUND),
+    Row("`lratio-gaussian-blur`", "lratio-gaussian-blur", BACKGROUND),
+    Row("`rnd-svd`", "rnd-svd", RND),
+    Row("`rnd-dct`", "rnd-dct", RND),
+    Row("`rnd-gaussian-blur`", "rnd-gaussian-blur", RND),
+    Row("`rnd-random`", "rnd-random", RND),
+)
+# Choi et al. 2021, tables 2 and 7, Fashion-MNIST: 2x16 steps of 200 hidden channels. Its KMNIST and SVHN are not here.
+PAPER = {
+    "*paper: ROSE DIAG, invertible*": (0.562, 0.896, 1.000, 0.976, None, None, 1.000, 0.996),
+    "*paper: ROSE DIAG, all convolutions*": (0.733, 0.829, None, 0.858, None, None, 1.000, 0.852),
+    "*paper: LRatio, random*": (0.850, 0.500, 0.869, 0.974, None, None, 1.000, 0.005),
+    "*paper: IC (PNG)*": (0.922, 0.542, 1.000, 0.772, None, None, 1.000, 1.000),
+    "*paper: IC (JPEG 2000)*": (0.616, 0.521, 1.000, 0.998, None, None, 1.000, 1.000),
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=Path("runs/glow-cpu"), help="where the model is kept")
-    parser.add_argument("--seed", type=int, default=0, help="of the model, its training and the detectors")
+    parser.add_argument("--id", default="fashion-mnist", help="what GLOW is trained on: a name or a path")
+    parser.add_argument("--folder", type=Path, default=Path("runs/glow-cpu"), help="the run folder")
+    parser.add_argument("--seeds", default="0", help="of models, draws and detectors, with commas")
+    parser.add_argument("--epochs", type=int, help="of GLOW; by default the model's own, 15")
+    parser.add_argument("--train-limit", type=int, default=12_000, help="training images")
+    parser.add_argument("--limit", type=int, default=400, help="test images of each set")
+    parser.add_argument("--rows", help="detectors, with commas: only their rows")
     arguments = parser.parse_args()
-    arguments.folder.mkdir(parents=True, exist_ok=True)
+    for seed in arguments.seeds.split(","):
+        table(arguments, int(seed))
 
-    known = load_images("fashion-mnist", "train", limit=TRAIN_IMAGES, seed=0, image_shape=SHAPE)
-    model = trained(known, arguments.folder, arguments.seed)
-    test = load_images("fashion-mnist", "test", limit=TEST_IMAGES, seed=0, image_shape=SHAPE)
-    others = [load_images(name, "test", limit=TEST_IMAGES, seed=0, image_shape=SHAPE) for name in SETS]
 
-    print("| AUROC | " + " | ".join(SETS) + " | mean | worst | seconds |\n| --- " + "| --- " * (len(SETS) + 3) + "|")
-    for text, name, everything, options in ROWS:
-        start = time.perf_counter()
-        if name.startswith("rose"):
-            options = {**options, "layers": model.convolutions(everything=everything)}
-        detector = create_detector(name, model, seed=arguments.seed, **options).fit(known)
-        id_scores = detector.score(test)
-        cells = [auroc(id_scores, detector.score(images)) for images in others]
+def table(arguments: argparse.Namespace, seed: int) -> None:
+    """Print one seed's table, row by row as they come."""
+    sets = [name for name in SETS if not Path(arguments.id).stem.startswith(name)]
+    wanted = arguments.rows.split(",") if arguments.rows else [row.detector for row in ROWS]
+    columns = [f"AUROC, seed {seed}", *sets, "mean", "worst"]
+    print(f"| {' | '.join(columns)} |\n{'| --- ' * len(columns)}|")
+    for row in (row for row in ROWS if row.detector in wanted):
+        result = run_bench(spec(arguments, seed, sets, row))
+        for failure in result.failures:
+            raise SystemExit(f"{row.text}: {failure.reason}\n{failure.trace}")
+        cells = [result.auroc(row.detector, name) for name in sets]
         numbers = [f"{cell:.3f}" for cell in (*cells, sum(cells) / len(cells), min(cells))]
-        print(f"| {text} | " + " | ".join(numbers) + f" | {time.perf_counter() - start:.0f} |", flush=True)
-    for text, figures in PAPER.items():
-        print(
-            f"| {text} | " + " | ".join(f"{figures[s]:.3f}" if s in figures else "–" for s in SETS) + " | – | – | – |"
-        )
-    print(f"\n{conditions(model, test, arguments.seed)}")
+        print(f"| {row.text} | " + " | ".join(numbers) + " |", flush=True)
+    if arguments.id == "fashion-mnist":
+        for text, figures in PAPER.items():
+            print(f"| {text} | " + " | ".join("–" if f is None else f"*{f:.3f}*" for f in figures) + " | | |")
+    print(f"\n{conditions(result)}\n", flush=True)
 
 
-def trained(images: ImageSet, folder: Path, seed: int) -> Any:  # Any: a Glow, which load_model does not know
-    """Return the model of an earlier run, or a new one."""
-    path = folder / f"glow-seed{seed}.safetensors"
-    if path.exists():
-        return load_model(path)
-    model = train_model("glow", images, seed=seed, checkpoint=folder / f"glow-seed{seed}.checkpoint")
-    model.save(path)
-    return model
+def spec(arguments: argparse.Namespace, seed: int, sets: list[str], row: Row) -> BenchSpec:
+    """Return the run of one row: its model is trained by the first, and found by the others."""
+    options = dict(row.options)
+    if row.everything:
+        shape = (1, 32, 32)
+        model: Any = oodkit.create_model("glow", shape, device="cpu")  # Any: a Glow, which create_model does not know
+        options["layers"] = model.convolutions(everything=True)
+    return read_spec(
+        detectors=[row.detector],
+        model="glow",
+        id=arguments.id,
+        ood=sets,
+        seeds=[seed],
+        epochs=arguments.epochs,
+        limit=arguments.limit,
+        train_limit=arguments.train_limit,
+        run_folder=arguments.folder,
+        options={row.detector: options},
+    )
 
 
-def conditions(model: Any, test: ImageSet, seed: int) -> str:  # Any: as above
-    """Return what the figures depend on, in one sentence or two."""
-    record, options = model.training_record, model.options
+def conditions(result: BenchResult) -> str:
+    """Return what the figures depend on."""
+    cell, plan = result.cells[0], result.plan
+    file = plan.run_folder / "models" / f"{cell.hashes['model']}.safetensors"
+    record = oodkit.load_model(file, "cpu").training_record
     bits = record["bits_per_dimension"]
-    with torch.no_grad():
-        nats = -torch.cat([model.log_prob(batch.to(model.device)) for batch in test.batches(100)]).mean().item()
     return (
-        f"glow, {options.blocks}x{options.steps} steps, {options.hidden} hidden channels, seed {seed}, "
-        f"{record['count']:,} images of fashion-mnist, {len(bits)} epochs in {record['seconds'] / 60:.0f} minutes on "
-        f"{record['device']}: {bits[-1]:.2f} bits/dim, {model.bits_per_dimension(nats):.2f} on test images. "
-        f"{TEST_IMAGES} images of each set, F from {FITTING_IMAGES:,}, μ and σ from {FITTING_IMAGES:,} others. "
-        f"{device_name(model.device)}, {datetime.datetime.now(datetime.UTC):%Y-%m-%d}, "
-        f"oodkit {oodkit.__version__}, torch {torch.__version__}."
+        f"glow trained on {record['count']:,} images of {record['images']}, {len(bits)} epochs in "
+        f"{record['seconds'] / 60:.0f} minutes: {bits[-1]:.2f} bits/dim. {cell.sets['id']['count']} test images of "
+        f"each set. {cell.device}, {datetime.datetime.now(datetime.UTC):%Y-%m-%d}, oodkit {oodkit.__version__}, "
+        f"torch {cell.versions['torch']}."
     )
 
 

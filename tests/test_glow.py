@@ -289,7 +289,7 @@ def test_all_convolutions_are_scored_where_the_model_says_so():
     assert sum("coupling" in name for name in model.curvature_layers()) == 6
 
 
-ANY_MODEL = [name for name, entry in registry().detectors.items() if entry.spec.model == "any"]
+ANY_MODEL = [n for n, entry in registry().detectors.items() if entry.spec.model in ("any", "density")]
 ENCODER = [name for name, entry in registry().detectors.items() if entry.spec.model == "latent-variable"]
 
 
