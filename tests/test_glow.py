@@ -142,6 +142,23 @@ def test_training_reports_bits_per_dimension(trained):
     assert nats / (1024 * math.log(2)) == pytest.approx(bits[-1], rel=0.1)
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "sizes", "weight_decay"),
+    [
+        ("glow-fashion-mnist", (1, 32, 32), {"blocks": 2, "steps": 16, "hidden": 200, "multi_scale": False}, 0.0),
+        ("glow-cifar10", (3, 32, 32), {"blocks": 3, "steps": 8, "hidden": 400, "multi_scale": True}, 5e-5),
+    ],
+)
+def test_the_presets_are_the_papers(name, shape, sizes, weight_decay):
+    model = create_model(name, shape, device="cpu")
+    recipe = {"optimizer": "adamax", "learning_rate": 5e-4, "warmup_epochs": 5.0, "batch_size": 64, "epochs": 50}
+    expected = {**sizes, **recipe, "weight_decay": weight_decay, "flips": False}
+    assert expected.items() <= model.options.model_dump().items()
+    assert len(model.curvature_layers()) == sizes["blocks"] * sizes["steps"]
+    with torch.no_grad():
+        assert model.log_prob(random_images(2, shape)).isfinite().all()
+
+
 def test_images_that_cannot_be_halved_are_refused():
     with pytest.raises(ImageError, match="30x32 cannot be"):
         create_model("glow", (1, 30, 32), device="cpu")
