@@ -6,7 +6,7 @@ import sys
 import pytest
 from hypothesis import HealthCheck, settings
 
-from oodkit.registry import registry
+from oodkit.registry import detector_options, registry
 
 # How long an example takes says how busy the machine is, and no more.
 settings.register_profile("oodkit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -35,10 +35,15 @@ def install(tmp_path, monkeypatch):
         monkeypatch.syspath_prepend(str(folder))
         importlib.invalidate_caches()
         installed.append(module)
-        registry.cache_clear()
+        _forget()
 
     yield add
     monkeypatch.undo()
     for name in [n for n in sys.modules if n.partition(".")[0] in installed]:
         del sys.modules[name]
+    _forget()
+
+
+def _forget() -> None:
     registry.cache_clear()
+    detector_options.cache_clear()

@@ -1,0 +1,83 @@
+"""What a plugin must leave as it found it: global state, the model that it was lent, and memory."""
+
+import gc
+import os
+import random
+
+import numpy as np
+import torch
+from torch import nn
+
+from oodkit.model import GenerativeModel
+
+__all__ = ["Surroundings", "tensor_bytes"]
+
+
+class Surroundings:
+    """A picture of the global state and of one model, to be compared with later."""
+
+    def __init__(self, model: GenerativeModel | None = None) -> None:
+        self.model = model
+        self.randomness = _random_states()
+        self.settings = _settings()
+        self.environment = dict(os.environ)
+        self.weights = {k: v.clone() for k, v in model.state_dict().items()} if model is not None else {}
+        self.shape = _shape_of(model)
+
+    def assert_untouched(self) -> None:
+        """Fail with the name of what changed."""
+        changed = [name for name, state in _random_states().items() if state != self.randomness[name]]
+        assert not changed, f"the global random state of {', '.join(changed)} was touched."
+        now = _settings()
+        moved = [
+            f"{name} from {before} to {now[name]}" for name, before in self.settings.items() if now[name] != before
+        ]
+        assert not moved, f"a global setting was changed: {', '.join(moved)}."
+        added = {name for name, _ in self.environment.items() ^ dict(os.environ).items()}
+        assert not added, f"environment variables were changed: {', '.join(sorted(added))}."
+        if self.model is not None:
+            weights = self.model.state_dict()
+            changed = [k for k, v in self.weights.items() if not torch.equal(v, weights[k])]
+            assert not changed, f"the model's own weights changed: {', '.join(changed)}."
+            assert _shape_of(self.model) == self.shape, "requires_grad or a hook of the model was left changed."
+
+
+def _random_states() -> dict[str, object]:
+    kind, keys, *rest = np.random.get_state(legacy=True)
+    return {
+        "torch": torch.get_rng_state().numpy().tobytes(),
+        "NumPy": (kind, np.asarray(keys).tobytes(), *rest),
+        "Python's random": random.getstate(),
+    }
+
+
+def _settings() -> dict[str, object]:
+    return {
+        "default dtype": torch.get_default_dtype(),
+        "default device": torch.get_default_device(),
+        "grad mode": torch.is_grad_enabled(),
+        "threads": torch.get_num_threads(),
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "matmul precision": torch.get_float32_matmul_precision(),
+        "cudnn.benchmark": torch.backends.cudnn.benchmark,
+        "NumPy's errors": str(np.geterr()),
+    }
+
+
+def _shape_of(model: nn.Module | None) -> object:
+    if model is None:
+        return None
+    hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in model.modules()]
+    return hooks, [p.requires_grad for p in model.parameters()]
+
+
+def tensor_bytes() -> int:
+    """Return the bytes of all tensors that are alive in this process, and of all that CUDA has lent out."""
+    gc.collect()
+    stored = {
+        t.untyped_storage().data_ptr(): t.untyped_storage().nbytes()
+        for t in gc.get_objects()
+        if issubclass(type(t), torch.Tensor) and t.layout is torch.strided and t.device.type == "cpu"
+    }
+    on_cuda = torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
+    return int(sum(stored.values()) + on_cuda)
