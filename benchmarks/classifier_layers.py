@@ -161,11 +161,16 @@ def draw(result: dict[str, Any], file: Path) -> None:
     means = [sum(result["rows"][layer]) / len(result["sets"]) for layer in layers]
     axes.plot(depth, means, color="black", linewidth=2.5, label="mean")
     axes.axhline(0.5, color="grey", linewidth=0.8, linestyle=":")
-    axes.set_xticks(list(depth), [name.removeprefix("network.") for name in layers], rotation=60, fontsize=8)
-    axes.set(ylim=(0, 1.02), xlabel="layer, from the image to the answer", ylabel="AUROC")
-    axes.set_title(f"{result['network']}: ROSE with one layer", fontsize=11)
+    axes.set_xticks(
+        list(depth),
+        [name.removeprefix("network.") for name in layers],
+        rotation=60 if len(layers) > 8 else 0,
+        fontsize=8,
+    )
+    axes.set(ylim=(0, 1.02), xlabel="layer (its name in `network`), from the image to the answer", ylabel="AUROC")
+    axes.set_title(f"{result['network']}: ROSE with one layer at a time", fontsize=11)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    figure.savefig(file, dpi=150)
+    figure.savefig(file, dpi=110)
     print(f"\nPicture: {file}")
 
 

@@ -118,7 +118,7 @@ def check_labels(images: ImageSet, owner: str, classes: int | None = None) -> No
     if images.labels is None:
         raise ImageError(
             f"{owner} is trained with labels, and {images.name} has none; choose a set that has them (digits, "
-            "fashion-mnist), an .npz with arrays `images` and `labels`, or a torch Dataset of (image, label)."
+            "fashion-mnist), pictures in a folder for each class, or an .npz with arrays `images` and `labels`."
         )
     if images.labels.shape != (len(images),) or images.labels.is_floating_point():
         raise ImageError(

@@ -57,7 +57,13 @@ DERIVED = [
 ]
 
 NAMED = [
-    DatasetSpec(name=name, target=f"oodkit_datasets.named:{name.replace('-', '_')}", summary=summary, source=source)
+    DatasetSpec(
+        name=name,
+        target=f"oodkit_datasets.named:{name.replace('-', '_')}",
+        summary=summary,
+        recipe={"classes": 100} if name == "cifar100" else {},
+        source=source,
+    )
     for name, summary, source in (
         ("fashion-mnist", "articles of clothing, 28x28, grey", "Xiao et al. 2017, arXiv:1708.07747"),
         ("mnist", "handwritten digits, 28x28, grey", "LeCun et al. 1998"),
