@@ -7,6 +7,7 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
@@ -20,7 +21,7 @@ from oodkit.device import resolve_device
 from oodkit.errors import ArtifactError, ImageError, NotFittedError, PluginError
 from oodkit.explanation import Explanation
 from oodkit.images import ImageSet, Shape, check_images
-from oodkit.model import Classifier, GenerativeModel, LatentVariableModel, rebuild_model
+from oodkit.model import Classifier, GenerativeModel, LatentVariableModel, frozen, rebuild_model
 from oodkit.options import DetectorOptions
 from oodkit.plugin import DetectorSpec
 from oodkit.progress import progress_bar
@@ -230,13 +231,16 @@ class Detector(ABC, Generic[OptionsT]):
     def per_image(self, function: Callable[[Tensor], Tensor], images: ImageSet, text: str = "") -> Tensor:
         """Return `function` of all images, batch by batch without gradients, joined along the first axis.
 
+        No weight of the model takes a gradient meanwhile; `function` may ask for others under `torch.enable_grad`.
+
         Args:
             function: from uint8 (n, C, H, W) on `device` to (n, …).
             images: any number of them.
             text: what the progress bar says; by default the detector's name.
         """
         parts = []
-        with torch.no_grad(), progress_bar(text or self.name, total=len(images)) as bar:
+        model = frozen(self._model) if self._model is not None else nullcontext()
+        with torch.no_grad(), model, progress_bar(text or self.name, total=len(images)) as bar:
             for batch in images.batches(self.batch_size):
                 parts.append(function(batch.to(self.device)))
                 bar.advance(len(batch))

@@ -15,8 +15,7 @@ done once:
 outputs only.
 """
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +25,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
 from oodkit.errors import PluginError
-from oodkit.model import GenerativeModel
+from oodkit.model import GenerativeModel, frozen
 
 __all__ = ["LayerGradient", "layer_gradients"]
 
@@ -93,24 +92,10 @@ def layer_gradients(
     if unknown := [n for n in names if n not in parameters and not isinstance(modules.get(n), tuple(_FACTORS))]:
         raise PluginError(f"the model has no Linear, Conv2d, ConvTranspose2d or parameter called {', '.join(unknown)}.")
     hooked = {n: modules[n] for n in names if n not in parameters}
-    with _frozen(model):
+    with frozen(model):
         gradients = _by_hooks(model, images, hooked) if hooked else {}
         gradients |= _by_vmap(model, images, {n: parameters[n] for n in names if n in parameters})
     return {n: gradients[n] for n in names}
-
-
-@contextmanager
-def _frozen(model: nn.Module) -> Generator[None]:
-    modes = {m: m.training for m in model.modules()}
-    wanted = {p: p.requires_grad for p in model.parameters()}
-    try:
-        model.eval().requires_grad_(False)
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-        for parameter, requires_grad in wanted.items():
-            parameter.requires_grad_(requires_grad)
 
 
 def _by_hooks(model: GenerativeModel, images: Tensor, layers: dict[str, nn.Module]) -> dict[str, LayerGradient]:

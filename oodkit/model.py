@@ -6,6 +6,8 @@ the range of the data.
 
 import math
 from abc import abstractmethod
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -26,6 +28,7 @@ __all__ = [
     "GenerativeModel",
     "LatentVariableModel",
     "create_model",
+    "frozen",
     "importance_weighted",
     "kl_divergence",
     "load_model",
@@ -222,6 +225,21 @@ class Classifier(GenerativeModel):
     def loss_text(self, nats: float) -> str:
         """Return a training loss, in nats per image, as it is shown."""
         return f"cross-entropy {nats:.4f} nats"
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Generator[None]:
+    """Keep a model in evaluation mode, with no weight that takes a gradient; both are undone at the end."""
+    modes = {m: m.training for m in model.modules()}
+    wanted = {p: p.requires_grad for p in model.parameters()}
+    try:
+        model.eval().requires_grad_(False)
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for parameter, requires_grad in wanted.items():
+            parameter.requires_grad_(requires_grad)
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:

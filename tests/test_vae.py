@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.distributions import Normal
+from torch.func import grad, vmap
 
 from oodkit import (
     ImageError,
@@ -20,7 +21,7 @@ from oodkit import (
     optimise,
     train_model,
 )
-from oodkit.model import importance_weighted
+from oodkit.model import frozen, importance_weighted
 
 SHAPES = [(1, 32, 32), (3, 32, 32)]
 
@@ -58,7 +59,7 @@ def log_categorical(logits, images):
     for index in np.ndindex(*images.shape):
         n, c, h, w = index
         of_pixel = logits[n, c, :, h, w]
-        total[n] += of_pixel[images[index]] - np.log(np.exp(of_pixel).sum())
+        total[n] += of_pixel[images[index]] - np.logaddexp.reduce(of_pixel)
     return total
 
 
@@ -160,6 +161,45 @@ def test_with_the_true_posterior_every_sample_gives_log_p(samples):
     torch.testing.assert_close(found, Gaussian.exact(TWO_PIXELS), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_with_frozen_weights_log_p_and_its_gradient_are_autograd_s_own(shape):
+    """The frozen path makes the gradient by hand, some images at a time: five are more than one chunk of either."""
+    model, images = small_vae(shape), random_images(5, shape[0])
+    z = torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3), requires_grad=True)
+    factors = torch.tensor([1.0, -2.0, 0.5, 3.0, 0.0], dtype=torch.float64)
+    plain = model.log_prob_given(images, z)
+    (expected,) = torch.autograd.grad(plain @ factors, z)
+    with frozen(model):
+        log_p = model.log_prob_given(images, z)
+        (gradient,) = torch.autograd.grad(log_p @ factors, z)
+        with torch.no_grad():
+            values = model.log_prob_given(images, z)
+        per_image = vmap(grad(lambda z, image: model.log_prob_given(image[None], z[None])[0]))(z.detach(), images)
+        assert not torch.autograd.grad(model.log_prob_given(images, z).sum(), z)[0].requires_grad
+    torch.testing.assert_close(log_p, plain, rtol=1e-12, atol=0)
+    torch.testing.assert_close(values, plain, rtol=1e-12, atol=0)
+    torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(per_image * factors[:, None], expected, rtol=1e-9, atol=1e-9)
+
+
+def test_with_frozen_weights_log_p_is_not_differentiated_twice():
+    model, z = small_vae(), torch.zeros(2, 3, dtype=torch.float64, requires_grad=True)
+    with frozen(model):
+        (gradient,) = torch.autograd.grad(model.log_prob_given(random_images(2), z).sum(), z, create_graph=True)
+        with pytest.raises(NotImplementedError, match="once only"):
+            gradient.sum().backward()
+
+
+def test_extreme_logits_keep_log_p_finite():
+    model = small_vae()
+    with torch.no_grad():
+        model.decoder[-1].weight.mul_(1e4)
+    images, z = random_images(3), torch.ones(3, 3, dtype=torch.float64)
+    expected = log_categorical(logits_by_hand(model, z), images.numpy())
+    with torch.no_grad():
+        np.testing.assert_allclose(model.log_prob_given(images, z).numpy(), expected, rtol=1e-12)
+
+
 def test_one_sample_averages_to_the_elbo():
     """log p(x) − KL(q ‖ p(z|x)), q being too wide by 1.5 in both dimensions."""
     elbo = Gaussian.exact(TWO_PIXELS) - 2 * (0.5 * (1.5**2 - 1) - np.log(1.5))
@@ -195,24 +235,41 @@ def test_the_training_loss_is_minus_the_elbo_of_one_sample():
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_six_statistics(shape):
+def test_the_ten_statistics(shape):
     model, images = small_vae(shape), random_images(2, shape[0])
     q = posterior(model, images)
     logits = logits_by_hand(model, q.mean)
     p = np.exp(logits) / np.exp(logits).sum(2, keepdims=True)  # (N, C, 256, H, W)
     expected = np.einsum("ncvhw,v->nchw", p, np.arange(256) / 255)
     found = {name: values.detach().numpy() for name, values in model.statistics(images).items()}
+    residual = images.numpy() / 255 - expected
+    means = {side: blockwise_mean(residual, side) for side in (2, 4)}
+    nll = -np.log(np.take_along_axis(p, images.numpy()[:, :, None].astype(int), 2))
     by_hand = {
         "reconstruction_nll": -log_categorical(logits, images.numpy()),
+        "nll_deviation": nll.reshape(len(nll), -1).std(1, ddof=1),
         "kl": torch.distributions.kl_divergence(q, PRIOR).sum(1).numpy(),
         "entropy": -(p * np.log(p)).sum((1, 2, 3, 4)),
-        "residual": np.sqrt(((images.numpy() / 255 - expected) ** 2).sum((1, 2, 3))),
+        "residual": np.sqrt((residual**2).sum((1, 2, 3))),
+        "residual_fine": np.sqrt(((residual - means[2]) ** 2).sum((1, 2, 3))),
+        "residual_middle": np.sqrt(((means[2] - means[4]) ** 2).sum((1, 2, 3))),
+        "residual_coarse": np.sqrt((means[4] ** 2).sum((1, 2, 3))),
         "mean_norm": np.linalg.norm(q.mean.numpy(), axis=1),
         "deviation_norm": np.linalg.norm(q.stddev.numpy(), axis=1),
     }
     assert found.keys() == by_hand.keys()
     for name, values in by_hand.items():
         np.testing.assert_allclose(found[name], values, rtol=1e-9, err_msg=name)
+
+
+def blockwise_mean(x, side):
+    """Return x (N, C, H, W) with each square of pixels replaced by its mean."""
+    result = x.copy()
+    for top in range(0, x.shape[2], side):
+        for left in range(0, x.shape[3], side):
+            square = (..., slice(top, top + side), slice(left, left + side))
+            result[square] = x[square].mean((2, 3), keepdims=True)
+    return result
 
 
 # --- making one --------------------------------------------------------------------------------------------------

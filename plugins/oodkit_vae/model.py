@@ -4,13 +4,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from oodkit import ImageError, LatentVariableModel
+from oodkit import ImageError, LatentVariableModel, kl_divergence
+from oodkit_vae.likelihood import LEVELS, log_categorical
 from oodkit_vae.options import VaeOptions
 
 __all__ = ["Vae"]
 
 SIDE = 32
-LEVELS = 256  # values of a sub-pixel
 
 
 class Vae(LatentVariableModel):
@@ -55,36 +55,40 @@ class Vae(LatentVariableModel):
         return maps.permute(0, 2, 3, 1).unflatten(-1, (-1, LEVELS))
 
     def log_prob_given(self, images: Tensor, z: Tensor) -> Tensor:
-        """Return log p(x|z) in nats, (N,)."""
-        return self._log_prob_of_logits(images, self.logits(z))
-
-    def _log_prob_of_logits(self, images: Tensor, logits: Tensor) -> Tensor:
-        values = images.permute(0, 2, 3, 1).long()  # (N, H, W, C)
-        loss = F.cross_entropy(logits.flatten(0, 3), values.flatten(), reduction="none")
-        return -loss.view(len(images), -1).sum(1)
+        """Return log p(x|z) in nats, (N,); differentiable in z once, and twice where the weights take gradients."""
+        return log_categorical(self.decoder[:-1](z[:, :, None, None]), self.decoder[-1], images)
 
     def curvature_layers(self) -> list[str]:
         """Return the five convolutions of the encoder, as the paper."""
         return ["trunk.0", "trunk.3", "trunk.6", "mean", "log_variance"]
 
     def statistics(self, images: Tensor) -> dict[str, Tensor]:
-        """Return six numbers per image: four of the reconstruction at the mean of q(z|x), two of q(z|x) itself.
+        """Return ten numbers per image: of the reconstruction at the mean of q(z|x), and of q(z|x) itself.
 
-        `reconstruction_nll`, `kl` and `entropy` (of the decoder's categoricals) are in nats, `residual` is
-        ‖x − E[x̂]‖ with x in [0, 1].
+        `reconstruction_nll`, `nll_deviation` (over sub-pixels), `kl` and `entropy` (of the decoder's categoricals)
+        are in nats. `residual` is ‖x − E[x̂]‖ with x in [0, 1]; its square is the sum of those of `residual_fine`
+        (what differs within 2x2 pixels), `residual_middle` (within 4x4, beyond that) and `residual_coarse` (the rest).
         """
         mean, log_variance = self.encode(images)
         logits = self.logits(mean)
         log_p = logits.log_softmax(-1)
         p = log_p.exp()
+        values = images.permute(0, 2, 3, 1).long()  # (N, H, W, C)
         levels = torch.arange(LEVELS, dtype=p.dtype, device=p.device) / (LEVELS - 1)
         expected = (p @ levels).permute(0, 3, 1, 2)  # (N, C, H, W)
-        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
+        residual = images.to(p.dtype) / 255 - expected
+        blocks = F.avg_pool2d(residual, 2)  # (N, C, 16, 16)
+        coarse = F.avg_pool2d(blocks, 2)
+        nll = -log_p.gather(-1, values.unsqueeze(-1)).flatten(1)  # (N, H·W·C)
         return {
-            "reconstruction_nll": -self._log_prob_of_logits(images, logits),
-            "kl": kl,
+            "reconstruction_nll": nll.sum(1),
+            "nll_deviation": nll.std(1),
+            "kl": kl_divergence(mean, log_variance),
             "entropy": -(p * log_p).flatten(1).sum(1),
-            "residual": (images.to(p.dtype) / 255 - expected).flatten(1).norm(dim=1),
+            "residual": residual.flatten(1).norm(dim=1),
+            "residual_fine": (residual - F.interpolate(blocks, scale_factor=2)).flatten(1).norm(dim=1),
+            "residual_middle": 2 * (blocks - F.interpolate(coarse, scale_factor=2)).flatten(1).norm(dim=1),
+            "residual_coarse": 4 * coarse.flatten(1).norm(dim=1),
             "mean_norm": mean.norm(dim=1),
             "deviation_norm": (0.5 * log_variance).exp().norm(dim=1),
         }
