@@ -1,6 +1,7 @@
 """What the benchmark knows beside single runs: spec files of several runs, sweeps, controls, sets that are missing."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -163,3 +164,12 @@ def test_the_images_of_extreme_scores_are_kept():
     torch.testing.assert_close(scores.lowest[0], images[levels.argmin()])
     torch.testing.assert_close(scores.highest[0], images[levels.argmax()])
     assert len(scores.lowest) == len(scores.highest) == 6
+
+
+# --- the paper's ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", sorted((Path(__file__).parents[1] / "benchmarks").glob("**/*.toml")), ids=str)
+def test_every_spec_of_the_repository_makes_a_plan(file):
+    for one in read_specs(file):
+        make_plan(one)

@@ -1,0 +1,156 @@
+#!/usr/bin/env bash
+# The paper's evaluation on a borrowed GPU, in steps of at most ten minutes that carry at most 64 MiB.
+#
+#   benchmarks/gpu.sh pack STEP       here: puts what the step needs beside the code into build/gpu
+#   benchmarks/gpu.sh run STEP        there: in a copy of the repository with build/gpu; results go to $OUT
+#   benchmarks/gpu.sh collect FOLDER  here: takes the results in FOLDER into runs/gpu
+#   benchmarks/gpu.sh --dry-run [STEP ...]   all of it here, on the CPU, at tiny size; by default every step
+#
+# There: Python 3.12 with torch 2.11, NumPy, SciPy, scikit-learn and Pillow, and no network; other wheels travel.
+# A step that runs out of time stops after its last whole epoch, cell or fit: collect, pack and run it again, and it goes
+# on. Only glow-cifar10 cannot: its checkpoint is larger than what comes back. Choose its EPOCHS so that it ends in time.
+#
+# OODKIT_DATA: the folder with the sets. LIMIT: test images of each set (1000). TRAIN_LIMIT, EPOCHS: less than the spec's.
+# DEVICE (cuda). SECONDS_LEFT: when a step stops itself (530).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+STEPS="conformance throughput fashion-mnist-vae cifar10-vae glow-fashion-mnist glow-cifar10 background rnd capacity classifiers"
+CARRIED=build/gpu                 # travels to the GPU
+CARRY_LIMIT=$((64 * 1024 * 1024)) # bytes, with the code
+PART=15m                          # a file that comes back
+BACK_LIMIT=$((60 * 1024 * 1024))  # bytes, all of them
+WHEELS="pydantic pluggy rich safetensors filelock pytest hypothesis"
+SPECS=benchmarks/paper
+
+# What a step is: `spec` with its seeds side by side, each in a run folder of its own under runs/gpu/`folder`; or `command`.
+describe() {
+    data="" spec="" folder=$1 seeds="0 1 2" command=""
+    local grey="fashion-mnist-train.npz fashion-mnist-test.npz" cifar10="cifar10-train.zip cifar10-test.zip"
+    local small="mnist-test.npz notmnist-test.npz" stand_ins="rendered-digits.zip tiny-images.zip"
+    case $1 in
+        conformance) command="-m pytest -q -p no:cacheprovider -k cuda $(grep -lE 'cuda|detector_checks' tests/test_*.py | tr '\n' ' ')" ;;
+        throughput) data=$grey command="benchmarks/throughput.py --device $DEVICE" ;;
+        fashion-mnist-vae) spec=table2-vae-fashion-mnist data="$grey $small omniglot.npz cifar10-lossless-test.npz rendered-digits.zip" ;;
+        cifar10-vae) spec=table2-vae-cifar10 seeds=0 data="$cifar10 $small fashion-mnist-test.npz $stand_ins" ;;
+        glow-fashion-mnist) spec=table2-glow-fashion-mnist seeds=0 data="$grey $small omniglot.npz cifar10-lossless-test.npz rendered-digits.zip" ;;
+        glow-cifar10) spec=table2-glow-cifar10 seeds=0 data="$cifar10 $small fashion-mnist-test.npz $stand_ins" ;;
+        background) spec=table10-lratio-perturbations folder=cifar10-vae seeds=0 data="$cifar10 $small fashion-mnist-test.npz $stand_ins" ;;
+        rnd) spec=table11-rnd-perturbations seeds=0 data="$cifar10 $small fashion-mnist-test.npz $stand_ins" ;;
+        capacity) spec=table3-capacity seeds=0 data="$grey $small $cifar10 $stand_ins" ;;
+        classifiers) spec=figure6-classifier-layers data="$cifar10 mnist-test.npz fashion-mnist-test.npz $stand_ins" seeds=0 ;;
+        *) echo "gpu.sh: there is no step '$1'; there are: $STEPS." >&2; exit 2 ;;
+    esac
+}
+
+size_of() { du -cb "$@" 2>/dev/null | tail -1 | cut -f1; }
+
+pack() {
+    describe "$1"
+    rm -rf $CARRIED && mkdir -p $CARRIED/wheels $CARRIED/data
+    local file
+    for file in $data; do
+        if [ -e "$OODKIT_DATA/$file" ]; then cp --no-preserve=mode "$OODKIT_DATA/$file" $CARRIED/data/; else echo "$file: no data" >&2; fi
+    done
+    # One archive: the pictures of a .zip have the same JPEG header each, which only a common dictionary sees.
+    tar -C $CARRIED -cf - data | xz -3 -T0 >$CARRIED/data.tar.xz && rm -r $CARRIED/data
+    # shellcheck disable=SC2086  # words
+    $PYTHON -m pip download -q --disable-pip-version-check -d $CARRIED/wheels --only-binary=:all: --python-version 3.12 \
+        --implementation cp --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 \
+        --platform manylinux2014_x86_64 $WHEELS 2>/dev/null
+    $PYTHON -m pip wheel -q --disable-pip-version-check --no-deps -w $CARRIED/wheels . 2>/dev/null
+    if [ -d "runs/gpu/$folder" ]; then tar -C runs/gpu --exclude=.lock --exclude=.owner -cf $CARRIED/state.tar "$folder"; fi
+    local total
+    total=$(($(size_of $CARRIED) + $(git ls-files -z | xargs -0 cat 2>/dev/null | wc -c)))
+    echo "$1 carries $((total / 1024)) KiB with the code: wheels $(($(size_of $CARRIED/wheels) / 1024)), data $(($(size_of $CARRIED/data.tar.xz) / 1024))."
+    if [ $total -gt $CARRY_LIMIT ]; then echo "gpu.sh: that is more than 64 MiB; pack less." >&2; exit 1; fi
+}
+
+install() {
+    $PYTHON - <<'PYTHON'
+import importlib, sys
+missing = [name for name in ("torch", "numpy", "scipy", "sklearn", "PIL") if not importlib.util.find_spec(name)]
+if missing: sys.exit(f"gpu.sh: this machine lacks {', '.join(missing)}, which are too large to travel.")
+PYTHON
+    local site=$PWD/$CARRIED/site
+    # --python-version: so that a dry run, whatever its Python, unpacks what will be unpacked there
+    $PYTHON -m pip install -q --disable-pip-version-check --no-index --no-deps --no-compile --upgrade --target "$site" \
+        --only-binary=:all: --python-version 3.12 --implementation cp --platform manylinux_2_28_x86_64 \
+        --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 $CARRIED/wheels/*.whl
+    # What this Python cannot import (a dry run under another version), it must have by itself.
+    $PYTHON -c "import sys; sys.path.insert(0, '$site'); import pydantic_core" 2>/dev/null || rm -rf "$site"/pydantic* "$site"/safetensors*
+    export PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH}
+    mkdir -p runs/gpu
+    tar -C $CARRIED -xf $CARRIED/data.tar.xz
+    export OODKIT_DATA=$PWD/$CARRIED/data
+    if [ -e $CARRIED/state.tar ]; then tar -C runs/gpu -xf $CARRIED/state.tar; fi
+}
+
+run() {
+    describe "$1"
+    : "${OUT:=build/gpu-out}"
+    mkdir -p "$OUT"
+    install
+    $PYTHON -c "import torch; print('torch', torch.__version__, torch.cuda.get_device_name() if torch.cuda.is_available() else 'no GPU')"
+    mkdir -p "runs/gpu/$folder"
+    local seed code=0 pids=()
+    if [ -n "$command" ]; then
+        # shellcheck disable=SC2086  # words
+        timeout --kill-after=20 "$SECONDS_LEFT" $PYTHON $command 2>&1 | tee "runs/gpu/$folder/$1.txt" || code=$?
+    else
+        for seed in $seeds; do
+            timeout --kill-after=20 "$SECONDS_LEFT" $PYTHON -m oodkit bench --spec "$SPECS/$spec.toml" \
+                --seeds "$seed" --device "$DEVICE" --limit "$LIMIT" --run-folder "runs/gpu/$folder/$seed" \
+                ${TRAIN_LIMIT:+--train-limit "$TRAIN_LIMIT"} ${EPOCHS:+--epochs "$EPOCHS"} \
+                >"runs/gpu/$folder/$1-$seed.txt" 2>&1 &
+            pids+=($!)
+        done
+        for seed in "${pids[@]}"; do wait "$seed" || code=$?; done
+        tail -n 25 "runs/gpu/$folder/$1"-*.txt
+    fi
+    # Fitted detectors stay behind: rows and scores are what they were made for. Checkpoints come back.
+    tar -C runs/gpu --exclude='detectors/*.safetensors' --exclude=.lock --exclude=.owner -czf results.tar.gz "$folder"
+    if [ "$(size_of results.tar.gz)" -gt $BACK_LIMIT ]; then
+        tar -C runs/gpu --exclude='detectors/*' --exclude='*.checkpoint' --exclude=.lock --exclude=.owner -czf results.tar.gz "$folder"
+        echo "gpu.sh: too large to come back with checkpoints; what was in training begins anew."
+    fi
+    split -b $PART results.tar.gz "$OUT/results.tar.gz." && rm results.tar.gz
+    case $code in
+        0) echo "$1 is finished." ;;
+        124) echo "$1 ran out of time: collect, pack and run it again." ;;
+        *) echo "$1 failed with $code." ; return "$code" ;;
+    esac
+}
+
+collect() {
+    mkdir -p runs/gpu
+    cat "$1"/results.tar.gz.* | tar -C runs/gpu -xzf -
+    echo "runs/gpu has: $(ls runs/gpu | tr '\n' ' ')"
+}
+
+dry_run() {
+    local there step
+    there=$(mktemp -d)
+    trap 'rm -rf "$there"' EXIT
+    for step in ${*:-$STEPS}; do
+        rm -rf "${there:?}"/* && pack "$step"
+        git ls-files -co --exclude-standard -z | xargs -0 cp --parents -t "$there" 2>/dev/null || true
+        mkdir -p "$there/build" && cp -r $CARRIED "$there/build/"
+        (
+            cd "$there"
+            export DEVICE=cpu LIMIT=${LIMIT_DRY:-4} TRAIN_LIMIT=64 EPOCHS=1 SECONDS_LEFT=${SECONDS_DRY:-300} OUT=$there/out
+            bash benchmarks/gpu.sh run "$step" >"$there/log" 2>&1 || { tail -40 "$there/log"; exit 1; }
+            tail -1 "$there/log"
+            echo "$step brings back $(ls out | wc -l) files, $(($(size_of out) / 1024)) KiB."
+        )
+    done
+}
+
+DEVICE=${DEVICE:-cuda} LIMIT=${LIMIT:-1000} SECONDS_LEFT=${SECONDS_LEFT:-530} TRAIN_LIMIT=${TRAIN_LIMIT:-} EPOCHS=${EPOCHS:-}
+PYTHON=${PYTHON:-$(if [ -x .venv/bin/python ]; then echo "$PWD/.venv/bin/python"; else echo python3; fi)}
+export PYTHON
+case ${1:-} in
+    pack | run | collect) "$1" "${2:?a step, or for collect a folder}" ;;
+    --dry-run) shift && dry_run "$@" ;;
+    *) sed -n '2,/^set/p' "$0" | grep '^#' | cut -c3-; echo "Steps: $STEPS"; exit 2 ;;
+esac
