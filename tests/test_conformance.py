@@ -35,7 +35,8 @@ MODELS = [("vae", check) for check in model_checks("vae", width=2, latent=3)]
 MODELS += [("glow", check) for check in model_checks("glow", steps=2, hidden=4)]
 CURVATURES = [(name, check) for name in registry().curvatures for check in curvature_checks(name)]
 EMBEDDED = ["digits", "photos", "noise", "constant", "inverted", "rotated", "flipped", "dimmed"]
-DATASETS = [(name, check) for name in EMBEDDED for check in dataset_checks(name)]
+DERIVED = ["mirrored", "jpeg"]
+DATASETS = [(name, check) for name in EMBEDDED + DERIVED for check in dataset_checks(name)]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from oodkit.bench.leave_out import left_out, only, without
 from oodkit.bench.plan import Plan
 from oodkit.errors import DataNotFoundError, ImageError
 from oodkit.images import ImageSet, Shape, draw_indices
@@ -43,10 +44,10 @@ def load_sets(plan: Plan, model: GenerativeModel | None) -> dict[int, Sets]:
     loaded: dict[int, Sets] = {}
     shape = model.image_shape if model is not None else None
     for seed in plan.spec.seeds:
-        train, test = _load_id(plan, seed, shape, next(iter(loaded.values()), None))
+        train, test, classes = _load_classes(plan, seed, shape, next(iter(loaded.values()), None))
         if len(test) < 2:
             raise ImageError(f"{plan.spec.id}: {len(test)} test image is too few; give at least 2.")
-        loaded[seed] = Sets(train, test, *_load_ood(plan, seed, test))
+        loaded[seed] = Sets(train, test, *_load_ood(plan, seed, test, classes))
     return loaded
 
 
@@ -63,6 +64,30 @@ def load_train_images(
     if source in registry().datasets:
         return load_images(source, "train", limit=limit, seed=seed, image_shape=image_shape, download=download)
     return _load_path(source, seed, seed, image_shape, limit, None)[0]
+
+
+def _load_classes(
+    plan: Plan, seed: int, shape: Shape | None, before: Sets | None
+) -> tuple[ImageSet, ImageSet, dict[str, ImageSet]]:
+    """Return training and test images, and the test images of each class that is left out of both, by its source.
+
+    Raises:
+        ImageError: there are no labels, or no such class.
+    """
+    labels, spec = left_out(plan.ood), plan.spec
+    if not labels:
+        return *_load_id(plan, seed, shape, before), {}
+    # All of them: what is left of a draw would be of another size.
+    whole = replace(plan, spec=spec.model_copy(update={"limit": None, "train_limit": None}))
+    train, test = _load_id(whole, seed, shape, None)
+    classes = {source: only(test, label) for source, label in labels.items()}
+    train, test = (without(images, list(labels.values())) for images in (train, test))
+    if spec.train_limit is not None:
+        train = train.sample(spec.train_limit, seed if spec.model_seed is None else spec.model_seed)
+    if spec.limit is not None:
+        test = test.sample(spec.limit, seed)
+        classes = {source: images.sample(spec.limit, seed) for source, images in classes.items()}
+    return train, test, classes
 
 
 def _load_id(plan: Plan, seed: int, shape: Shape | None, before: Sets | None) -> tuple[ImageSet, ImageSet]:
@@ -97,8 +122,10 @@ def _load_path(
     )
 
 
-def _load_ood(plan: Plan, seed: int, test: ImageSet) -> tuple[dict[str, ImageSet], dict[str, str]]:
-    """Return the OOD sets by label, and why those that are missing are, where that is allowed.
+def _load_ood(
+    plan: Plan, seed: int, test: ImageSet, classes: dict[str, ImageSet]
+) -> tuple[dict[str, ImageSet], dict[str, str]]:
+    """Return the OOD sets by label, those in `classes` as they are, and why those that are missing are, where that is allowed.
 
     Raises:
         DataNotFoundError: a set is not on this machine; with `skip_missing`, none is.
@@ -106,7 +133,7 @@ def _load_ood(plan: Plan, seed: int, test: ImageSet) -> tuple[dict[str, ImageSet
     loaded, missing = {}, {}
     for label, source in _labels(plan.ood).items():
         try:
-            loaded[label] = _load_one(source, plan, seed, test)
+            loaded[label] = classes[source] if source in classes else _load_one(source, plan, seed, test)
         except DataNotFoundError as error:
             if not plan.spec.skip_missing:
                 raise

@@ -37,7 +37,8 @@ class BenchSpec(Options):
     ood: Names = Field(
         (),
         description="OOD sets, names or paths; by default all that need no files. SET*0.4 is the set at 0.4 of its "
-        "brightness; resized:SET the ID test images brought to SET's size and channels and back.",
+        "brightness; resized:SET the ID test images brought to SET's size and channels and back; leave-out:3 "
+        "class 3 of the ID set, which is then in neither training nor test images.",
     )
     skip_missing: bool = Field(False, description="Leave out OOD sets that are not on this machine, and say so.")
     seeds: Seeds = Field((0,), min_length=1, description="Each seed trains, draws images and fits detectors anew.")

@@ -1,13 +1,16 @@
 """Sets made from the in-distribution test images: what they show is the same, only changed."""
 
 from collections.abc import Callable
+from io import BytesIO
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from oodkit import DatasetRequest, ImageSet, OptionError
+from oodkit import DatasetRequest, ImageError, ImageSet, OptionError
 
-__all__ = ["dimmed", "flipped", "inverted", "rotated"]
+__all__ = ["dimmed", "flipped", "inverted", "jpeg", "mirrored", "rotated"]
 
 
 def inverted(request: DatasetRequest) -> ImageSet:
@@ -29,6 +32,30 @@ def dimmed(request: DatasetRequest) -> ImageSet:
     """Return the images at 0.3 of their brightness, rounded; halves up."""
     # In whole numbers: 0.3 has no exact float, and halves would be rounded by its error.
     return _derived("dimmed", request, lambda x: ((x.int() * 3 + 5) // 10).to(torch.uint8), "x 0.3")
+
+
+def mirrored(request: DatasetRequest) -> ImageSet:
+    """Return the images with left and right exchanged."""
+    return _derived("mirrored", request, lambda x: x.flip(3), "left and right exchanged")
+
+
+def jpeg(request: DatasetRequest) -> ImageSet:
+    """Return the images after JPEG compression at quality 75, chroma at half the resolution (Pillow)."""
+    return _derived("jpeg", request, _as_jpeg, "JPEG, quality 75")
+
+
+def _as_jpeg(images: Tensor) -> Tensor:
+    if images.shape[1] not in (1, 3):
+        raise ImageError(
+            f"jpeg: only grey (1) and colour (3) images can be compressed, not {images.shape[1]} channels."
+        )
+    pixels = images.permute(0, 2, 3, 1).numpy()  # (N, H, W, C)
+    decoded = []
+    for picture in pixels if pixels.shape[3] == 3 else pixels[..., 0]:
+        file = BytesIO()
+        Image.fromarray(picture).save(file, "JPEG", quality=75)
+        decoded.append(np.asarray(Image.open(file)).reshape(pixels.shape[1:]))
+    return torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).contiguous()
 
 
 def _derived(name: str, request: DatasetRequest, change: Callable[[Tensor], Tensor], step: str) -> ImageSet:

@@ -39,13 +39,15 @@ GENERATED = [
     ),
 ]
 
+CONTROLS = ("mirrored", "jpeg")  # what a detector finds there is not the subject: run where they are asked for
+
 DERIVED = [
     DatasetSpec(
         name=name,
         target=f"oodkit_datasets.derived:{name}",
         summary=f"the in-distribution test images, {what}",
         splits=("test",),
-        embedded=True,
+        embedded=name not in CONTROLS,
         derived=True,
     )
     for name, what in (
@@ -53,6 +55,8 @@ DERIVED = [
         ("rotated", "turned by 90 degrees"),
         ("flipped", "upside down"),
         ("dimmed", "at 0.3 of their brightness: a set on which the likelihood fails"),
+        ("mirrored", "left and right exchanged"),
+        ("jpeg", "after JPEG compression: a control, for OOD sets that come as JPEG files"),
     )
 ]
 

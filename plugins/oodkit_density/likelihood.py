@@ -62,9 +62,7 @@ class Waic(Detector[WaicOptions]):
             for number in range(1, self.options.members):
                 twin: GenerativeModel = self.model.fresh().eval()
                 prefix = f"{number}/"
-                twin.load_state_dict(
-                    {k.removeprefix(prefix): v for k, v in self.state.items() if k.startswith(prefix)}
-                )
+                twin.load_state_dict({k.removeprefix(prefix): v for k, v in self.state.items() if k.startswith(prefix)})
                 twins.append(twin)
             self._built = self.state, twins
         return self._built[1]
