@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from oodkit.cli import main
+from oodkit.perturbations import brightness, perturb
 
 pytest_plugins = ["bench_fixtures"]
 
@@ -277,3 +278,30 @@ def test_fit_without_a_model(capsys):
     assert main("score white.npz --detector-file light.oodkit".split()) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines == ["path,index,score", *(f"white.npz,{i},510.0" for i in range(3))]
+
+
+def test_perturb_draws_a_row_for_each_image_and_a_column_for_each_perturbation(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    images = torch.randint(256, (3, 1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    np.savez("mine.npz", images=images.permute(0, 2, 3, 1).numpy())
+    assert main(["perturb", "--id", "mine.npz", "--count", "3", "--out", "sheet.png"]) == 0
+    assert capsys.readouterr().out.strip() == "sheet.png"
+    sheet = torch.from_numpy(np.asarray(Image.open("sheet.png"))[:, :, 0].copy())
+
+    def drawn(row: int, column: int) -> torch.Tensor:
+        top, left = 44 + 138 * row, 10 + 138 * column
+        return sheet[top : top + 128, left : left + 128][2::4, 2::4]  # each pixel is drawn as 4x4
+
+    found = [next(i for i in range(3) if torch.equal(drawn(row, 0), images[i, 0])) for row in range(3)]
+    assert sorted(found) == [0, 1, 2]
+    for row, i in enumerate(found):
+        image = images[i : i + 1]
+        assert torch.equal(drawn(row, 1), perturb(image, "svd", torch.Generator())[0, 0])
+        assert torch.equal(drawn(row, 3), perturb(image, "gaussian-blur", torch.Generator())[0, 0])
+        assert torch.equal(drawn(row, 7), brightness(image, 1.8)[0, 0])
+
+
+def test_perturb_into_no_folder_is_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["perturb", "--out", "none/sheet.png"]) == 2
+    assert capsys.readouterr().err.startswith("oodkit: cannot write none/sheet.png")

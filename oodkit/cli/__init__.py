@@ -19,6 +19,9 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    # Read when torch is first imported: threads that wait do not spin. Where other programs want the same cores,
+    # spinning makes a run several times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         with warnings_as_lines():
             code = _run(arguments)

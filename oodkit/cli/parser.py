@@ -18,6 +18,9 @@ COMMANDS = {  # command -> what it does; its module is oodkit.cli.<command>_comm
     "train": "train a model and save it",
     "fit": "fit a detector to a model and save both in one file",
     "score": "score pictures with a fitted detector",
+    "perturb": "draw what the perturbations do to a few images",
+    "check": "run the conformance checks of a detector, model, data set or curvature",
+    "new": "write a plugin package that installs and passes its checks",
 }
 
 DESCRIPTION = """oodkit tells when an image is out-of-distribution for a deep generative model."""
