@@ -20,8 +20,8 @@ SMALL: dict[str, dict[str, object]] = {
     "waic": {"members": 2, "epochs": 30},
 }
 
-# On the kit's model, 6 epochs old, regret ranks every inverted image below its own images: a fitted posterior gains most
-# where the encoder is still poor. (lr-e, 20 steps: 0.00 of the pairs are in order after 6 epochs, 0.67 after 20.) The
+# On the kit's model, 6 epochs old, regret ranks inverted images below its own: a fitted posterior gains most where the
+# encoder is still poor. (lr-e, 20 steps: 0.00 of the pairs are in order after 6 epochs, 0.67 after 20.) The
 # sign is checked with the authors' trained weights, in the slow test of test_likelihood_regret.py.
 NOT_ON_A_TINY_MODEL = {("lr-e", "check_higher_is_more_ood"), ("lr-z", "check_higher_is_more_ood")}
 

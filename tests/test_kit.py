@@ -76,9 +76,9 @@ MORE_BROKEN_DETECTORS = [  # other ways to break the same promises
     ("check_nothing_global_is_touched", FIT, f"import os; os.environ['OODKIT_SUBJECT'] = '1'; {FIT}"),
     ("check_nothing_is_pickled", "import torch", "import torch, pickle"),
     ("check_nothing_is_pickled", "import torch", "import torch\nfrom joblib import dump"),
-    ("check_nothing_is_pickled", FIT, f'self.read = lambda f: torch.load(f); {FIT}'),
-    ("check_nothing_is_pickled", FIT, f'import numpy; self.read = lambda f: numpy.load(f, allow_pickle=True); {FIT}'),
-]  # fmt: skip
+    ("check_nothing_is_pickled", FIT, f"self.read = lambda f: torch.load(f); {FIT}"),
+    ("check_nothing_is_pickled", FIT, f"import numpy; self.read = lambda f: numpy.load(f, allow_pickle=True); {FIT}"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -193,23 +193,42 @@ class Subject(GenerativeModel):
 LOG_PROB = "return -((self.map(x) - x) / self.options.spread).square().sum(1)"
 BROKEN_MODELS = {
     "check_finite_on_any_image": (LOG_PROB, "return (x.sum(1) + self.map(x).sum(1) * 0).log()"),
-    "check_alone_as_in_a_batch": (LOG_PROB, "return -((self.map(x) - x.mean(0)) / self.options.spread).square().sum(1)"),
-    "check_deterministic": (LOG_PROB, "return -((self.map(x) - torch.rand_like(x)) / self.options.spread).square().sum(1)"),
-    "check_gradients_of_its_layers": (LOG_PROB, "return -x.square().sum(1) / self.options.spread + 0 * self.map(x).sum(1)"),
+    "check_alone_as_in_a_batch": (
+        LOG_PROB,
+        "return -((self.map(x) - x.mean(0)) / self.options.spread).square().sum(1)",
+    ),
+    "check_deterministic": (
+        LOG_PROB,
+        "return -((self.map(x) - torch.rand_like(x)) / self.options.spread).square().sum(1)",
+    ),
+    "check_gradients_of_its_layers": (
+        LOG_PROB,
+        "return -x.square().sum(1) / self.options.spread + 0 * self.map(x).sum(1)",
+    ),
     "check_statistics_are_per_image": (
         "def log_prob",
-        "def statistics(self, images):\n        return {'mean': self.log_prob(images).mean(0, True)}\n\n    def log_prob",
+        "def statistics(self, images):\n        return {'m': self.log_prob(images).mean(0, True)}\n\n    def log_prob",
     ),
-    "check_saved_and_loaded": ("def log_prob", "def loss(self, images, generator):\n        self.mine = 2\n        return -self.log_prob(images).mean()\n\n    def log_prob"),
-    "check_fresh_is_an_untrained_twin": ("self.map = nn.Linear(16, 16)", "self.map = nn.Linear(16, 16)\n        nn.init.eye_(self.map.weight)"),
-    "check_seed_makes_the_weights": ("self.map = nn.Linear(16, 16)", "self.map = nn.Linear(16, 16)\n        nn.init.ones_(self.map.weight)\n        nn.init.ones_(self.map.bias)"),
+    "check_saved_and_loaded": (
+        "def log_prob",
+        "def loss(self, images, generator):\n        self.mine = 2\n        return super().loss(images, generator)\n\n"
+        "    def log_prob",
+    ),
+    "check_fresh_is_an_untrained_twin": (
+        "self.map = nn.Linear(16, 16)",
+        "self.map = nn.Linear(16, 16)\n        nn.init.eye_(self.map.weight)",
+    ),
+    "check_seed_makes_the_weights": (
+        "self.map = nn.Linear(16, 16)",
+        "self.map = nn.Linear(16, 16)\n        [nn.init.ones_(p) for p in self.map.parameters()]",
+    ),
     "check_bad_input_is_refused": ("from torch import nn", "from torch import nn\nimport oodkit.model\n"),
     "check_nothing_global_is_touched": ("x = nn", "torch.rand(1)\n        x = nn"),
     "check_memory_is_returned": ("x = nn", "KEPT.append(images)\n        x = nn"),
     "check_options_are_documented_and_honoured": ('description="Standard deviation of a pixel."', ""),
     "check_nothing_is_pickled": ("import torch\n", "import torch\nimport pickle\n"),
     "check_hooks_do_not_import_torch": ("from oodkit import ModelSpec", "import torch\nfrom oodkit import ModelSpec"),
-}  # fmt: skip
+}
 ALSO = {
     "check_saved_and_loaded": (LOG_PROB, LOG_PROB + " * getattr(self, 'mine', 1)"),
     "check_fresh_is_an_untrained_twin": (
@@ -334,10 +353,16 @@ BROKEN_DATASETS = {
     "check_every_split": ('source="made"', 'source=""'),
     "check_same_again": (", generator=generator", ""),
     "check_any_shape": (", 1, 8, 8)", ", 2, 8, 8)"),
-    "check_nothing_global_is_touched": ("torch.Generator().manual_seed(request.seed)", "torch.manual_seed(request.seed)"),
+    "check_nothing_global_is_touched": (
+        "torch.Generator().manual_seed(request.seed)",
+        "torch.manual_seed(request.seed)",
+    ),
     "check_nothing_is_pickled": ("import torch\n", "import torch\nimport shelve\n"),
-    "check_hooks_do_not_import_torch": ("from oodkit import DatasetSpec", "import torch\nfrom oodkit import DatasetSpec"),
-}  # fmt: skip
+    "check_hooks_do_not_import_torch": (
+        "from oodkit import DatasetSpec",
+        "import torch\nfrom oodkit import DatasetSpec",
+    ),
+}
 
 
 def install_dataset(install, *changes):
