@@ -14,6 +14,7 @@ from oodkit import (
     PluginError,
     create_detector,
     create_model,
+    fit_curvature,
     layer_gradients,
     load_images,
     load_model,
@@ -166,6 +167,19 @@ def test_rose_runs_on_each_layer_by_itself(trained):
         detector = create_detector("rose-diag", trained, layers=[layer]).fit(blobs(60, seed=1))
         assert detector.score(blobs(4, seed=2)).isfinite().all()
         assert {key.split("/")[0] for key in detector.state if "/" in key} == {layer}
+
+
+def test_rose_with_one_layer_ranks_as_that_layers_quadratic_form(trained):
+    # What benchmarks/classifier_layers.py relies on: one fit of all layers tells what each would do alone.
+    layers, known, test = trained.curvature_layers(), blobs(60, seed=1), blobs(20, seed=2)
+    everything = create_detector("rose-diag", trained)
+    approximations = {layer: everything.curvature(everything.options) for layer in layers}
+    fit_curvature(trained, known, approximations, batch_size=16)
+    gradients = layer_gradients(trained, test.images, layers)
+    for layer in layers:
+        alone = create_detector("rose-diag", trained, layers=[layer], calibration="same").fit(known)
+        order = approximations[layer].quadratic_form(gradients[layer]).argsort()
+        assert torch.equal(alone.score(test).argsort(), order), layer
 
 
 @pytest.mark.parametrize("name", [n for n, needs in MODEL.items() if needs == "density"])
