@@ -202,7 +202,8 @@ def _inverse_root(matrix: Tensor) -> Tensor:
     """Return the symmetric inverse square root of a covariance; what is flat in it but for rounding is left out."""
     eigenvalues, eigenvectors = torch.linalg.eigh(matrix)
     kept = eigenvalues > 1e-10 * eigenvalues[-1]
-    return eigenvectors * torch.where(kept, eigenvalues, 1).rsqrt().where(kept, 0) @ eigenvectors.T
+    result: Tensor = eigenvectors * torch.where(kept, eigenvalues, 1).rsqrt().where(kept, 0) @ eigenvectors.T
+    return result
 
 
 KINDS: dict[str, type[Density]] = {"mahalanobis": Mahalanobis, "tails": Tails, "kde": Kde, "mixture": Mixture}

@@ -18,9 +18,10 @@ from oodkit.artifact import read_artifact, write_artifact
 from oodkit.calibration import check_alpha, p_values
 from oodkit.curvature import CurvatureApproximation
 from oodkit.device import resolve_device
-from oodkit.errors import ArtifactError, ImageError, NotFittedError, PluginError
+from oodkit.errors import ArtifactError, NotFittedError, PluginError
 from oodkit.explanation import Explanation
 from oodkit.images import ImageSet, Shape, check_images
+from oodkit.loading import Source, load_images
 from oodkit.model import Classifier, GenerativeModel, LatentVariableModel, frozen, rebuild_model
 from oodkit.options import DetectorOptions
 from oodkit.plugin import DetectorSpec
@@ -107,11 +108,12 @@ class Detector(ABC, Generic[OptionsT]):
             raise PluginError(f"{self.name} has no model.")
         return self._model
 
-    def fit(self, images: ImageSet | Tensor) -> Self:
+    def fit(self, images: Source) -> Self:
         """Learn from in-distribution training images and return self.
 
         Args:
-            images: uint8, (N, C, H, W), of the model's `image_shape`: what the model was trained on.
+            images: of the model's `image_shape`, what the model was trained on: a tensor, uint8, (N, C, H, W), or
+                whatever else `oodkit.load_images` takes.
 
         Raises:
             ImageError: wrong dtype or shape, no image at all, or too few for this detector.
@@ -133,14 +135,15 @@ class Detector(ABC, Generic[OptionsT]):
         self._calibration = None  # it was of other scores
         return self
 
-    def score(self, images: ImageSet | Tensor) -> Tensor:
+    def score(self, images: Source) -> Tensor:
         """Return the OOD score of each image, (N,), float32, on the CPU; higher = more OOD.
 
         Scores have no unit in common: compare them within one fitted detector only. A score that is NaN becomes
         +inf, the most OOD, with a warning: an image on which the numbers break down is not to be trusted.
 
         Args:
-            images: uint8, (N, C, H, W), of the model's `image_shape`.
+            images: of the model's `image_shape`: a tensor, uint8, (N, C, H, W), or whatever else `oodkit.load_images`
+                takes.
 
         Raises:
             ImageError: wrong dtype or shape, or no image at all.
@@ -176,7 +179,20 @@ class Detector(ABC, Generic[OptionsT]):
             NotFittedError: `calibrate` did not come first.
             ImageError: wrong dtype or shape, or no image at all.
         """
-        return p_values(self.score(images), self._calibration_scores())
+        return self.p_value_of(self.score(images))
+
+    def p_value_of(self, scores: Tensor) -> Tensor:
+        """Return the p-values of scores that `score` returned, (N,), float64; as `p_value`.
+
+        Raises:
+            NotFittedError: `calibrate` did not come first.
+        """
+        return p_values(scores, self._calibration_scores())
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether there are calibration scores, so that there are p-values."""
+        return self._calibration is not None
 
     def predict(self, images: ImageSet | Tensor, alpha: float | None = None) -> Tensor:
         """Return which images are called OOD, bool (N,): those whose p-value is at most `alpha`.
@@ -280,16 +296,16 @@ class Detector(ABC, Generic[OptionsT]):
             )
         return self._calibration
 
-    def _checked_fitted(self, images: ImageSet | Tensor) -> ImageSet:
+    def _checked_fitted(self, images: Source) -> ImageSet:
         if not self._fitted:
             raise NotFittedError(f"{self.name} is not fitted; call fit(images) first, or oodkit.load_detector(path).")
         return self._checked(images)
 
-    def _checked(self, images: ImageSet | Tensor) -> ImageSet:
+    def _checked(self, images: Source) -> ImageSet:
         if isinstance(images, Tensor):
             images = ImageSet("images", "", images)
         elif not isinstance(images, ImageSet):
-            raise ImageError(f"expected an ImageSet or a tensor, not {type(images).__name__}; see oodkit.load_images.")
+            images = load_images(images)  # as they are: another size is refused below
         check_images(images.images, images.name, self.image_shape)
         return images
 
@@ -365,12 +381,23 @@ def check_model_kind(entry: Registered[DetectorSpec], model: GenerativeModel | N
 
 
 def load_detector(
-    path: str | Path, device: str | torch.device = "auto", batch_size: int | None = None
+    path: str | Path,
+    device: str | torch.device = "auto",
+    batch_size: int | None = None,
+    *,
+    model: GenerativeModel | None = None,
 ) -> Detector[Any]:
     """Return the fitted detector, with its model, that `detector.save(path)` wrote.
 
+    Args:
+        path: the file.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        batch_size: images at a time; by default as for `create_detector`.
+        model: where the detector looks through a model of your own (`oodkit.adapt`): such a model again, whose weights
+            are replaced by those of the file.
+
     Raises:
-        ArtifactError: damaged, no detector, or made by a plugin that is not installed.
+        ArtifactError: damaged, no detector, made by a plugin that is not installed, or its weights do not fit `model`.
     """
     header, tensors = read_artifact(path, "detector")
     name = header.get("detector", "")
@@ -378,7 +405,7 @@ def load_detector(
         raise ArtifactError(f"{path} holds a detector {name!r} of {header.get('origin')}, which is not installed.")
     try:
         weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-        model = rebuild_model(header["model"], weights, device, str(path)) if header["model"] else None
+        model = rebuild_model(header["model"], weights, device, str(path), model) if header["model"] else None
         detector = create_detector(name, model, device=device, batch_size=batch_size, **header["options"])
         state = {k.removeprefix("state."): v for k, v in tensors.items() if k.startswith("state.")}
         detector.restore(state, tuple(header["image_shape"]))

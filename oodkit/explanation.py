@@ -1,10 +1,19 @@
-"""`Explanation`: which of a detector's numbers make an image look strange."""
+"""Why a score is high: which of a detector's numbers stand out, and which part of the picture raises them."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+import torch
+from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
-__all__ = ["Explanation"]
+from oodkit.errors import OptionError
+
+if TYPE_CHECKING:
+    from oodkit.detector import Detector
+
+__all__ = ["Explanation", "draw_map", "occlusion_map"]
 
 
 @dataclass(frozen=True)
@@ -21,3 +30,59 @@ class Explanation:
     names: tuple[str, ...]
     z: Tensor
     contributions: Tensor | None = None
+
+
+def occlusion_map(detector: "Detector[Any]", image: Tensor, patch: int = 4) -> Tensor:  # Any: options of any detector
+    """Return how much the score falls when each patch is covered, (H/patch, W/patch), float32.
+
+    Positive: what is there makes the image look strange; negative: it makes it look ordinary. A patch is covered by
+    the median, per channel, of the pixels within `patch` of it, so that the cover itself adds little. It costs one score
+    for each patch, and works for every detector.
+
+    Args:
+        detector: fitted.
+        image: uint8, (C, H, W), of the detector's `image_shape`.
+        patch: side in pixels; it must divide height and width.
+
+    Raises:
+        OptionError: `patch` does not divide the image.
+
+    Source: Zeiler & Fergus 2014, arXiv:1311.2901, section 4.2.
+    """
+    channels, height, width = image.shape
+    if patch < 1 or height % patch or width % patch:
+        raise OptionError(f"patch is {patch}; it must divide {height}x{width} images.")
+    rows, columns = height // patch, width // patch
+    covered = [image]
+    for top in range(0, height, patch):
+        for left in range(0, width, patch):
+            around = torch.zeros(height, width, dtype=torch.bool)
+            around[max(0, top - patch) : top + 2 * patch, max(0, left - patch) : left + 2 * patch] = True
+            around[top : top + patch, left : left + patch] = False
+            changed = image.clone()
+            cover = image[:, around].median(1).values.view(channels, 1, 1)
+            changed[:, top : top + patch, left : left + patch] = cover
+            covered.append(changed)
+    scores = detector.score(torch.stack(covered))
+    return (scores[0] - scores[1:]).view(rows, columns)
+
+
+def draw_map(image: Tensor, heat: Tensor, side: int = 256) -> Image.Image:
+    """Return the picture beside itself under the map: red where covering lowers the score, blue where it raises it.
+
+    Args:
+        image: uint8, (C, H, W), grey or colour.
+        heat: (h, w), as `occlusion_map` returns it; its largest absolute value is drawn in full colour.
+        side: of the larger edge of each of the two pictures, in pixels.
+    """
+    _, height, width = image.shape
+    size = (round(height * side / max(height, width)), round(width * side / max(height, width)))
+    picture = F.interpolate(image[None].double(), size=size, mode="nearest")[0].expand(3, *size) / 255
+    strength = (heat / heat.abs().max().clamp_min(1e-12)).double()
+    smooth = F.interpolate(strength[None, None], size=size, mode="bilinear")[0]
+    red, blue = (torch.tensor(c, dtype=torch.float64).view(3, 1, 1) for c in ([0.9, 0.1, 0.1], [0.1, 0.3, 0.9]))
+    colour = torch.where(smooth > 0, red, blue)
+    opacity = 0.75 * smooth.abs()
+    under = picture.mean(0, keepdim=True).expand(3, *size) * (1 - opacity) + colour * opacity
+    both = torch.cat([picture, torch.ones(3, size[0], 8, dtype=torch.float64), under], 2)
+    return Image.fromarray((both * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())

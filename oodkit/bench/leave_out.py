@@ -35,7 +35,7 @@ def only(images: ImageSet, label: int) -> ImageSet:
     """
     chosen = (_labels(images) == label).nonzero().flatten()
     if not len(chosen):
-        held = ", ".join(map(str, _labels(images).unique().tolist()))
+        held = ", ".join(map(str, sorted(set(_labels(images).tolist()))))
         raise ImageError(f"{LEAVE_OUT}{label}: {images.name} has no class {label}; it has {held}.")
     return replace(images.select(chosen), name=f"{LEAVE_OUT}{label}", steps=(*images.steps, f"class {label} alone"))
 

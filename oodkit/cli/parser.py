@@ -13,11 +13,13 @@ __all__ = ["add_settings", "build_parser", "parse", "settings_of"]
 
 COMMANDS = {  # command -> what it does; its module is oodkit.cli.<command>_command
     "bench": "compare detectors on OOD sets: train, fit, score, one table",
+    "report": "write a page of what run folders hold, beside the paper's figures",
     "list": "detectors, models, data sets and curvatures that are installed",
     "show": "one of them: options, defaults, limits, source",
     "train": "train a model and save it",
     "fit": "fit a detector to a model and save both in one file",
     "score": "score pictures with a fitted detector",
+    "explain": "say what makes pictures look strange: which numbers, which part of the picture",
     "perturb": "draw what the perturbations do to a few images",
     "check": "run the conformance checks of a detector, model, data set or curvature",
     "new": "write a plugin package that installs and passes its checks",
@@ -32,6 +34,7 @@ EXAMPLES = """examples:
   oodkit train --model vae --id my-pictures/ --out vae.oodkit
   oodkit fit --detector rose-ekfac --model-file vae.oodkit --id my-pictures/ --out rose.oodkit
   oodkit score new-pictures/ --detector-file rose.oodkit
+  oodkit explain picture.png --detector-file rose.oodkit --out maps/
 
 `oodkit COMMAND --help` has more."""
 

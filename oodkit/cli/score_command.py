@@ -25,8 +25,10 @@ EXAMPLES = """examples:
   oodkit score picture.png folder/ --detector-file rose.oodkit > scores.csv
   oodkit score images.npz --detector-file rose.oodkit --json
 
-Higher = more out-of-distribution. A folder is scored picture by picture (path,score); the images of a .npz,
-.npy, .zip or named set are numbered (path,index,score). What cannot be read is named on stderr; exit code 1."""
+Higher = more out-of-distribution. With a detector that `oodkit fit --calibration` wrote, each image's p-value
+follows, and whether it is called OOD at the false-alarm rate --alpha. A folder or .zip is scored picture by
+picture (path,score); the images of a .npz, .npy or named set are numbered (path,index,score). Pictures of
+another size need --resize. What cannot be read is named on stderr; exit code 1."""
 
 BATCH = 512  # pictures that are read before they are scored
 
@@ -46,8 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--detector-file", "--detector", metavar="FILE", help="A detector that `oodkit fit` wrote. Needed."
     )
+    parser.add_argument("--model", metavar="FILE.py:FUNCTION", help="The model, where it is your own; the file is run.")
+    parser.add_argument("--resize", action="store_true", help="Convert pictures to the detector's size and channels.")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N. Default: auto.")
     parser.add_argument("--batch-size", metavar="N", type=int, help="Images scored at a time.")
+    parser.add_argument(
+        "--alpha", metavar="RATE", type=float, help="False-alarm rate at which images are called OOD. Default: 0.05."
+    )
     parser.add_argument("--json", action="store_true", help="Print one JSON document instead of CSV.")
 
 
@@ -62,28 +69,44 @@ def run(args: argparse.Namespace) -> int:
 
     import torch
 
+    from oodkit.adapted import load_own_model
+    from oodkit.calibration import check_alpha
     from oodkit.detector import load_detector
 
-    detector = load_detector(args.detector_file, args.device, args.batch_size)
+    own = load_own_model(args.model, None, args.device) if args.model is not None else None
+    detector = load_detector(args.detector_file, args.device, args.batch_size, model=own)
+    if args.alpha is not None:
+        check_alpha(args.alpha)
+        if not detector.calibrated:
+            raise OptionError(
+                f"--alpha: {args.detector_file} is not calibrated; fit it again with `oodkit fit --calibration SET`, "
+                "of in-distribution images that the model has not seen."
+            )
+        detector.alpha = args.alpha
     if detector.image_shape is None:  # cannot be: what is saved is fitted
         raise OptionError(f"{args.detector_file} does not say which images it takes; fit it again.")
     sources = [source for path in args.paths for source in _sources(path)]
-    numbered = any(not _is_picture(source) for source in sources)
+    numbered = any(not _is_picture(source) and Path(source).suffix.lower() != ".zip" for source in sources)
     problems: list[str] = []
-    pictures = _read(sources, detector.image_shape, problems)
+    pictures = _read(sources, detector.image_shape, args.resize, problems)
     rows = []
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if not args.json:
-        writer.writerow(["path", "index", "score"] if numbered else ["path", "score"])
+        judged = ["p_value", "ood"] if detector.calibrated else []
+        writer.writerow([*(["path", "index"] if numbered else ["path"]), "score", *judged])
     while batch := list(islice(pictures, BATCH)):
-        scores = detector.score(torch.stack([p.pixels for p in batch])).tolist()
-        for picture, score in zip(batch, scores, strict=True):
+        scores = detector.score(torch.stack([p.pixels for p in batch]))
+        p_values = detector.p_value_of(scores).tolist() if detector.calibrated else [None] * len(batch)
+        for picture, score, p_value in zip(batch, scores.tolist(), p_values, strict=True):
+            verdict = {} if p_value is None else {"p_value": p_value, "ood": p_value <= detector.alpha}
             if args.json:
                 index = {} if picture.index is None else {"index": picture.index}
-                rows.append({"path": picture.path, **index, "score": score if math.isfinite(score) else str(score)})
+                rows.append(
+                    {"path": picture.path, **index, "score": score if math.isfinite(score) else str(score), **verdict}
+                )
             else:
                 place = ["" if picture.index is None else picture.index] if numbered else []
-                writer.writerow([picture.path, *place, score])
+                writer.writerow([picture.path, *place, score, *verdict.values()])
     if args.json:
         print(json.dumps({"detector": detector.name, "scores": rows, "problems": problems}, indent=2))
     for problem in problems:
@@ -118,7 +141,7 @@ def _is_picture(source: str) -> bool:
     return Path(source).suffix.lower() in SUFFIXES
 
 
-def _read(sources: list[str], shape: "Shape", problems: list[str]) -> Iterator[Picture]:
+def _read(sources: list[str], shape: "Shape", resize: bool, problems: list[str]) -> Iterator[Picture]:
     """Yield every image that can be read; of the others, add a sentence to `problems`.
 
     Raises:
@@ -129,13 +152,18 @@ def _read(sources: list[str], shape: "Shape", problems: list[str]) -> Iterator[P
     any_read = False
     for source in sources:
         try:
-            images = load_images(source, image_shape=shape)
+            images = load_images(source, image_shape=shape, resize=resize)
         except ImageError as error:
             problems.append(str(error))
             continue
         any_read = True
         problems += images.skipped
         for index, pixels in enumerate(images.images):
-            yield Picture(source, None if _is_picture(source) else index, pixels)
+            if _is_picture(source):
+                yield Picture(source, None, pixels)
+            elif images.names:
+                yield Picture(f"{source}/{images.names[index]}", None, pixels)
+            else:
+                yield Picture(source, index, pixels)
     if not any_read:
         raise ImageError(" ".join(problems))

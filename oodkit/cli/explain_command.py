@@ -1,0 +1,131 @@
+"""`oodkit explain IMAGE…`: what makes a picture look strange, as a table and a map."""
+
+import argparse
+import json
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from oodkit.cli.output import results_console, say
+from oodkit.errors import ImageError, OptionError, PluginError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from oodkit.detector import Detector
+    from oodkit.explanation import Explanation
+
+__all__ = ["EXAMPLES", "add_arguments", "run"]
+
+EXAMPLES = """examples:
+  oodkit explain picture.png --detector-file plus.oodkit
+  oodkit explain images.npz --limit 3 --detector-file plus.oodkit --out maps/
+
+Each number behind the score: how many standard deviations it lies from in-distribution images, and its share of the
+score where the score is a sum. With --out, a picture of each image beside a map: red is what raises the score."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("paths", metavar="IMAGE", nargs="+", help="A picture, folder, .zip, .npz, .npy, or named set.")
+    parser.add_argument("--detector-file", metavar="FILE", help="A detector that `oodkit fit` wrote. Needed.")
+    parser.add_argument("--limit", metavar="N", type=int, default=10, help="Images of each path. Default: 10.")
+    parser.add_argument("--top", metavar="N", type=int, default=8, help="Numbers that are shown. Default: 8.")
+    parser.add_argument("--out", metavar="FOLDER", type=Path, help="Where the maps go, one PNG for each image.")
+    parser.add_argument("--patch", metavar="N", type=int, default=4, help="Side of a map's patches. Default: 4 pixels.")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N. Default: auto.")
+    parser.add_argument("--json", action="store_true", help="Print one JSON document instead of tables.")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Explain and print.
+
+    Raises:
+        OptionError: no detector is given.
+        ImageError: the folder for the maps cannot be made.
+    """
+    if args.detector_file is None:
+        raise OptionError("explain needs --detector-file FILE: a detector that `oodkit fit --out FILE` wrote.")
+
+    from oodkit.detector import load_detector
+    from oodkit.loading import load_images
+
+    detector = load_detector(args.detector_file, args.device)
+    if args.out is not None:
+        try:
+            args.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ImageError(f"cannot make the folder {args.out}: {error.strerror}; choose another --out.") from error
+    documents = []
+    for path in args.paths:
+        images = load_images(path, limit=args.limit, image_shape=detector.image_shape)
+        scores = detector.score(images).tolist()
+        try:
+            explanation = detector.explain(images)
+        except PluginError as error:  # a map can be drawn all the same
+            say(f"oodkit: {error}")
+            explanation = None
+        for index, score in enumerate(scores):
+            name = str(path) if len(images) == 1 else f"{path}[{index}]"
+            document: dict[str, Any] = {
+                "image": name,
+                "score": score,
+                "numbers": _numbers(explanation, index, args.top),
+            }  # Any: what JSON can hold
+            if args.out is not None:
+                file = args.out / f"{Path(path).stem}-{index}.png"
+                _write_map(detector, images.images[index], args.patch, file)
+                document["map"] = str(file)
+            documents.append(document)
+            if not args.json:
+                _print(document)
+    if args.json:
+        print(json.dumps({"detector": detector.name, "images": documents}, indent=2))
+    return 0
+
+
+def _numbers(explanation: "Explanation | None", index: int, top: int) -> list[dict[str, str | float]]:
+    """Return the numbers of one image, those that matter most first."""
+    if explanation is None:
+        return []
+    z, shares = explanation.z[index], explanation.contributions
+    weight = z.abs() if shares is None else shares[index]
+    total = float(weight.sum()) or 1.0
+    numbers: list[dict[str, str | float]] = []
+    for k in weight.argsort(descending=True)[:top].tolist():
+        share = {} if shares is None else {"share": float(weight[k]) / total}
+        numbers.append({"name": explanation.names[k], "z": float(z[k]), **share})
+    return numbers
+
+
+def _print(document: dict[str, Any]) -> None:  # Any: what JSON can hold
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    numbers: list[dict[str, Any]] = document["numbers"]
+    console = results_console()
+    console.print(Text(f"{document['image']}: score {document['score']:.4g}", style="bold"))
+    if numbers:
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
+        table.add_column("number")
+        table.add_column("deviations", justify="right")
+        if "share" in numbers[0]:
+            table.add_column("share of the score", justify="right")
+        for number in numbers:
+            share = [f"{number['share']:.0%}"] if "share" in number else []
+            table.add_row(Text(number["name"]), f"{number['z']:+.1f}", *share)
+        console.print(table)
+    if "map" in document:
+        console.print(Text(f"map: {document['map']}\n"))
+
+
+def _write_map(
+    detector: "Detector[Any]", image: "Tensor", patch: int, file: Path
+) -> None:  # Any: options of any detector
+    from oodkit.artifact import write_atomically
+    from oodkit.explanation import draw_map, occlusion_map
+
+    data = BytesIO()
+    draw_map(image, occlusion_map(detector, image, patch)).save(data, "PNG")
+    write_atomically(file, data.getvalue())
