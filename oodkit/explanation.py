@@ -36,8 +36,8 @@ def occlusion_map(detector: "Detector[Any]", image: Tensor, patch: int = 4) -> T
     """Return how much the score falls when each patch is covered, (H/patch, W/patch), float32.
 
     Positive: what is there makes the image look strange; negative: it makes it look ordinary. A patch is covered by
-    the median, per channel, of the pixels within `patch` of it, so that the cover itself adds little. It costs one score
-    for each patch, and works for every detector.
+    the median, per channel, of the pixels within `patch` of it, so that the cover itself adds little. It costs one
+    score for each patch, and works for every detector.
 
     Args:
         detector: fitted.

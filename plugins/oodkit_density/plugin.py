@@ -1,4 +1,4 @@
-"""What this package adds to oodkit: densities of a few numbers per image, other readings of the likelihood, ensembles."""
+"""What this package adds to oodkit: densities of a few numbers per image, readings of the likelihood, ensembles."""
 
 from oodkit import DetectorSpec, hookimpl
 

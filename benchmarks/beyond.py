@@ -1,0 +1,222 @@
+"""Every detector that looks at a model's numbers, on every set, with its cost: a table, and worst cell against cost.
+
+    python benchmarks/beyond.py --model cifar10-n32-z200 --id cifar10 --folder runs/search --out benchmarks/results
+
+It reads the numbers that density_search.py keeps in --folder (and collects them where they are missing), and joins them
+as the detectors do. Cost is measured with the detectors themselves: how long scoring takes, in units of `elbo`, which
+is one forward pass; the detectors take turns, five rounds, and the median of the rounds' ratios is printed.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import oodkit
+from oodkit.bench.metrics import auroc
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from density_search import OOD, SEALED, collect, matrix
+from reference import DATA, reference_vae
+
+Numbers = dict[str, Tensor]
+Score = Callable[[Numbers], Tensor]
+
+
+def among(numbers: Numbers, prefix: str) -> list[str]:
+    return [name for name in numbers if name.startswith(prefix)]
+
+
+def log_prob(numbers: Numbers) -> Tensor:
+    if "statistic/log_prob" in numbers:
+        return numbers["statistic/log_prob"]
+    return -numbers["statistic/reconstruction_nll"] - numbers["statistic/kl"]
+
+
+def density_of(names: list[str], fitting: Numbers, **options: Any) -> Score:  # Any: an option's value
+    density = oodkit.fit_density(matrix(fitting, names), oodkit.DensityOptions(**options))
+    return lambda numbers: density.score(matrix(numbers, names))
+
+
+def rose(fitting: Numbers, damping: str) -> Score:
+    names = among(fitting, f"layer {damping}/")
+    known = matrix(fitting, names)
+    mean, deviation = known.mean(0), known.std(0).clamp_min(1e-12)
+    return lambda numbers: ((matrix(numbers, names) - mean) / deviation).amax(1)
+
+
+def typicality(fitting: Numbers) -> Score:
+    entropy = -log_prob(fitting).mean()
+    return lambda numbers: (-log_prob(numbers) - entropy).abs()
+
+
+def score_test(fitting: Numbers) -> Score:
+    names = among(fitting, "layer 1e-8/")
+
+    def values(numbers: Numbers) -> Tensor:
+        return torch.stack([log_prob(numbers), matrix(numbers, names).sum(1)], 1)
+
+    tests = oodkit.fit_density(values(fitting), oodkit.DensityOptions(density="tails"))
+    return lambda numbers: tests.score(values(numbers))
+
+
+def detectors(
+    fitting: Numbers, curvature: str
+) -> dict[str, tuple[Score, str, dict[str, Any]]]:  # Any: an option's value
+    """Return, by the row's name, the score of numbers, and the detector and options whose score it is."""
+    statistics_, lengths = among(fitting, "statistic/"), among(fitting, "length/")
+    layers, png = among(fitting, "layer 0.1/"), ["length/png"]
+    rows: dict[str, tuple[Score, str, dict[str, Any]]] = {  # Any: as above
+        "complexity": (density_of(lengths, fitting), "complexity", {}),
+        "elbo": (lambda numbers: -log_prob(numbers), "elbo", {}),
+        "typicality": (typicality(fitting), "typicality", {"samples": 1}),
+        "dose": (density_of(statistics_, fitting, density="kde"), "dose", {}),
+        "statistics-density": (density_of(statistics_, fitting), "statistics-density", {}),
+        "statistics-density, mixture": (
+            density_of(statistics_, fitting, density="mixture"),
+            "statistics-density",
+            {"density": "mixture"},
+        ),
+        "gradient-norm-density": (
+            density_of(among(fitting, "norm/"), fitting, shrinkage=1.0),
+            "gradient-norm-density",
+            {},
+        ),
+        f"score-test-{curvature}": (score_test(fitting), f"score-test-{curvature}", {}),
+        f"rose-{curvature}": (rose(fitting, "1e-8"), f"rose-{curvature}", {}),
+        f"rose-{curvature}, r = 0.1": (rose(fitting, "0.1"), f"rose-{curvature}", {"relative_damping": 0.1}),
+        f"rose-{curvature}, r = 0.1, mahalanobis": (
+            density_of(layers, fitting),
+            f"rose-{curvature}",
+            {"relative_damping": 0.1, "aggregation": "mahalanobis"},
+        ),
+        "rose-plus": (density_of(layers + statistics_, fitting), f"rose-plus-{curvature}", {"relative_damping": 0.1}),
+        "rose-plus, mixture": (
+            density_of(layers + statistics_, fitting, density="mixture"),
+            f"rose-plus-{curvature}",
+            {"relative_damping": 0.1, "density": "mixture"},
+        ),
+        "rose-plus, png": (
+            density_of(layers + statistics_ + png, fitting),
+            f"rose-plus-{curvature}",
+            {"relative_damping": 0.1, "lengths": ["png"]},
+        ),
+        "rose-plus, all lengths": (
+            density_of(layers + statistics_ + lengths, fitting),
+            f"rose-plus-{curvature}",
+            {"relative_damping": 0.1, "lengths": ["png", "jp2", "jpeg"]},
+        ),
+    }
+    path = [f"statistic/{name}" for name in ("residual", "mean_norm", "deviation_norm")]
+    if set(path) <= set(statistics_):
+        rows["lpath"] = (density_of(path, fitting, density="tails"), "lpath", {})
+    return rows
+
+
+def costs(
+    model: oodkit.GenerativeModel, wanted: dict[str, tuple[str, dict[str, Any]]], images: Tensor
+) -> dict[str, float]:
+    """Return how long each detector takes to score `images`, in units of `elbo`."""
+    fitted = {
+        row: oodkit.create_detector(
+            name, model, batch_size=32, **{"fitting_images": 48, **options} if name != "elbo" else {}
+        )
+        for row, (name, options) in wanted.items()
+    }
+    for detector in fitted.values():
+        detector.fit(images)
+    rounds: dict[str, list[float]] = {row: [] for row in fitted}
+    for _ in range(5):
+        taken = {}
+        for row, detector in fitted.items():
+            start = time.perf_counter()
+            detector.score(images)
+            taken[row] = time.perf_counter() - start
+        for row, seconds in taken.items():
+            rounds[row].append(seconds / taken["elbo"])
+    return {row: statistics.median(ratios) for row, ratios in rounds.items()}
+
+
+def draw(rows: dict[str, tuple[float, float, float]], title: str, file: Path) -> None:
+    """Draw the worst cell against the cost; rows hold cost, mean, worst."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(9, 5.5))
+    for row, (cost, _, worst) in rows.items():
+        axes.plot(cost, worst, "o", color="tab:red" if row.startswith("rose-plus") else "tab:blue")
+    taken: list[tuple[float, float]] = []  # places of labels
+    for row, (cost, _, worst) in sorted(rows.items(), key=lambda item: -item[1][2]):
+        height = worst
+        while any(abs(height - other) < 0.028 and abs(cost - at) < 1.2 for at, other in taken):
+            height -= 0.028
+        taken.append((cost, height))
+        axes.annotate(row, (cost, worst), (cost + 0.06, height), fontsize=8, va="center")
+    axes.set_xlabel("cost of scoring, forward passes (elbo = 1)")
+    axes.set_ylabel("worst AUROC")
+    axes.set_xlim(right=axes.get_xlim()[1] + 1)
+    axes.axhline(0.5, color="grey", linewidth=0.5)
+    axes.set_title(title)
+    figure.tight_layout()
+    figure.savefig(file, dpi=110)
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="a saved model, or the name of the authors' weights")
+    parser.add_argument("--id", required=True)
+    parser.add_argument("--curvature", default="ekfac")
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--train", type=int, nargs=3, default=(2200, 1000, 200))
+    parser.add_argument("--test", type=int, default=300)
+    parser.add_argument("--batch-size", type=int, default=32)
+    args = parser.parse_args()
+    os.environ.setdefault("OODKIT_DATA", str(DATA))
+    sets = collect(args)
+    wanted = detectors(sets["density"], args.curvature)
+    model = oodkit.load_model(args.model, "cpu") if Path(args.model).exists() else reference_vae(args.model)
+    shape = model.image_shape
+    images = oodkit.load_images(args.id, "test", limit=64, seed=args.seed, image_shape=shape).images
+    cost = costs(model, {row: (name, options) for row, (_, name, options) in wanted.items()}, images)
+    names = [name for name in OOD if f"ood/{name}" in sets]
+    fisher, density, _ = args.train
+    lines = [
+        f"{args.model}: seed {args.seed}; {fisher} training images make F, {density} others the densities; {args.test} "
+        f"test images a set; CPU, {torch.get_num_threads()} threads, torch {torch.__version__}, {date.today()}.",
+        f"Not looked at before the choice: {', '.join(SEALED)}.",
+        "",
+        f"| AUROC | {' | '.join(names)} | mean | worst | ID as JPEG | JPEG ID against tiny-images | cost |",
+        "|" + " --- |" * (len(names) + 6),
+    ]
+    drawn = {}
+    for row, (score, _, _) in wanted.items():
+        known, as_jpeg = score(sets["test"]), score(sets["control/test as jpeg"])
+        scores = {name: score(sets[f"ood/{name}"]) for name in names}
+        cells = [auroc(known, values) for values in scores.values()]
+        controls = [auroc(known, as_jpeg), auroc(as_jpeg, scores["tiny-images"])]
+        mean, worst = sum(cells) / len(cells), min(cells)
+        figures = " | ".join(f"{value:.3f}" for value in [*cells, mean, worst, *controls])
+        lines.append(f"| {row} | {figures} | {cost[row]:.1f} |")
+        drawn[row] = (cost[row], mean, worst)
+    args.out.mkdir(parents=True, exist_ok=True)
+    stem = f"beyond-{Path(args.model).stem}"
+    (args.out / f"{stem}.md").write_text("\n".join(lines) + "\n")
+    draw(drawn, f"{args.model}: the worst of {len(names)} OOD sets", args.out / f"{stem}.png")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
