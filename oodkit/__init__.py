@@ -15,6 +15,7 @@ _PUBLIC = {
     "create_model": "oodkit.model",
     "train_model": "oodkit.model",
     "load_model": "oodkit.model",
+    "adapt": "oodkit.adapted",
     "create_detector": "oodkit.detector",
     "load_detector": "oodkit.detector",
     "benjamini_hochberg": "oodkit.calibration",
@@ -69,6 +70,7 @@ _PUBLIC = {
 __all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:  # what __getattr__ resolves, for editors and mypy; a test holds the two lists together
+    from oodkit.adapted import adapt as adapt
     from oodkit.calibration import benjamini_hochberg as benjamini_hochberg
     from oodkit.compression import compressed_lengths as compressed_lengths
     from oodkit.compression import compressor_versions as compressor_versions

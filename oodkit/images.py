@@ -30,6 +30,7 @@ class ImageSet:
         source: the file or the package that the images were read from.
         steps: how they were prepared, in order ("grey (PIL L)", "bilinear 28x28 -> 32x32"): the resize chain.
         skipped: one sentence for each picture file that could not be read.
+        names: of the picture files, one for each image, within their folder or .zip; empty where there are none.
 
     Raises:
         ImageError: wrong dtype or shape, or no image at all.
@@ -42,6 +43,7 @@ class ImageSet:
     source: str = ""
     steps: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
+    names: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         check_images(self.images, self.name)
@@ -75,7 +77,8 @@ class ImageSet:
     def select(self, indices: Tensor) -> "ImageSet":
         """Return the images at `indices`, int64 (M,), in that order."""
         labels = None if self.labels is None else self.labels[indices]
-        return replace(self, images=self.images[indices], labels=labels)
+        names = tuple(self.names[i] for i in indices.tolist()) if self.names else ()
+        return replace(self, images=self.images[indices], labels=labels, names=names)
 
     def sample(self, count: int, seed: int = 0) -> "ImageSet":
         """Return `count` images drawn without replacement, kept in order; all where there are no more."""

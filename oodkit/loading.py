@@ -27,7 +27,8 @@ __all__ = ["Source", "load_images"]
 
 AnyArray: TypeAlias = NDArray[Any]  # Any: what the user passes, before its dtype is checked
 AnyDataset: TypeAlias = Dataset[Any] | DataLoader[Any]  # Any: torch does not say what an item is
-Source: TypeAlias = str | Path | Sequence[str | Path] | AnyArray | Tensor | ImageSet | AnyDataset
+Pictures: TypeAlias = Sequence[str | Path] | Sequence[Image.Image]
+Source: TypeAlias = str | Path | Pictures | AnyArray | Tensor | ImageSet | AnyDataset
 
 MODEL_SIDE = 32  # named sets come as 32x32: what the paper and all of our models use
 
@@ -40,6 +41,7 @@ def load_images(
     seed: int = 0,
     image_shape: Shape | None = None,
     crop: bool = True,
+    resize: bool = True,
     download: bool = False,
     reference: ImageSet | None = None,
 ) -> ImageSet:
@@ -50,13 +52,16 @@ def load_images(
     Args:
         source: a registered name; a path to `.npz`, `.npy`, a `.zip` or folder of pictures, or one picture; a
             list of paths of pictures; a uint8 array (N, C, H, W), (N, H, W, 3) or (N, H, W); a tensor
-            (N, C, H, W); an `ImageSet`; a torch `Dataset` or `DataLoader` of images or of (image, label).
+            (N, C, H, W); an `ImageSet`; a list of PIL pictures; a torch `Dataset` or `DataLoader` of images or of
+            (image, label); a Hugging Face `datasets.Dataset` or `DatasetDict` with a column of pictures.
         split: "train" or "test"; for what has no splits, only a label.
         limit: at most so many images, drawn without replacement by `seed`, kept in order.
         seed: of that draw, and of sets that are generated.
         image_shape: (C, H, W) to bring the images to. Without it, named sets have their own channels and
             32x32, everything else comes as it is.
         crop: whether a picture of other proportions is cropped at its centre; else it is squashed.
+        resize: whether images that are not of `image_shape` may be brought to it; else they are refused. Named sets
+            always are: how they are prepared belongs to them.
         download: whether a named set that is not on this machine may be fetched.
         reference: the in-distribution test images, for sets that are made from them.
 
@@ -80,6 +85,15 @@ def load_images(
             reference=reference,
         )
         return _named(source, request, crop)
+    images = _unnamed(source, split, limit, seed, image_shape, crop)
+    if not resize and image_shape is not None:
+        _refuse_conversion(images, image_shape)
+    return images
+
+
+def _unnamed(
+    source: Source, split: str, limit: int | None, seed: int, image_shape: Shape | None, crop: bool
+) -> ImageSet:
     if isinstance(source, (str, Path)):
         source = _existing(source)
         if source.suffix.lower() not in (".npz", ".npy") or source.is_dir():
@@ -93,15 +107,37 @@ def load_images(
         images = ImageSet("tensor", split, source.detach().cpu(), source="a tensor")
     elif isinstance(source, np.ndarray):
         images = ImageSet("array", split, _from_array(source, "array"), source="an array")
+    elif hasattr(source, "features") or hasattr(source, "column_names"):
+        return _from_hugging_face(source, split, limit, seed, image_shape, crop)
+    elif isinstance(source, (list, tuple)) and source and all(isinstance(p, Image.Image) for p in source):
+        return replace(
+            _from_torch(_Listed(source), split, limit, seed, image_shape, crop),
+            name=f"{len(source)} pictures",
+            source="a list of PIL pictures",
+        )
     elif isinstance(source, (list, tuple)) and source and all(isinstance(p, (str, Path)) for p in source):
         paths = [_existing(p) for p in source]
         return load_pictures(paths, split, limit=limit, seed=seed, image_shape=image_shape, crop=crop)
     else:
         raise ImageError(
             f"images cannot be made from {type(source).__name__}; pass the name of a data set, a path, "
-            "a uint8 array or tensor, a torch Dataset or a DataLoader."
+            "a uint8 array or tensor, a list of PIL pictures, a torch Dataset or DataLoader, or a datasets.Dataset."
         )
     return _convert(images if limit is None else images.sample(limit, seed), image_shape, crop)
+
+
+def _refuse_conversion(images: ImageSet, image_shape: Shape) -> None:
+    """Refuse images that had to be brought to `image_shape`.
+
+    Raises:
+        ImageError: names the conversion that they need.
+    """
+    needed = [step for step in images.steps if step.startswith(("grey", "bilinear", "centre crop", "repeat"))]
+    if needed:
+        raise ImageError(
+            f"{images.name}: images are not all {'x'.join(map(str, image_shape))}, which the model takes. Convert "
+            f"them, or have them converted with --resize (resize=True): {'; '.join(needed)}."
+        )
 
 
 # --- names and paths ----------------------------------------------------------------------------------------
@@ -233,6 +269,70 @@ def _from_torch(
     numbers = None if any(n is None for n in known) else torch.tensor(known, dtype=torch.int64)
     images = ImageSet(name, split, made.images, numbers, f"a torch {name}", made.steps, made.skipped)
     return images if limit is None or drawn is not None else images.sample(limit, seed)
+
+
+class _Listed(Dataset[Image.Image]):
+    """A list of pictures as a data set."""
+
+    def __init__(self, pictures: Sequence[Any]) -> None:  # Any: the caller has looked: PIL pictures
+        self.pictures = pictures
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        picture: Image.Image = self.pictures[index]
+        return picture
+
+
+class _Column(Dataset[tuple[Any, Any]]):  # Any: as torch has it
+    """A Hugging Face data set's column of pictures, with its labels where it has any."""
+
+    def __init__(self, rows: Any, pictures: str, labels: str | None) -> None:  # Any: a datasets.Dataset
+        self.rows, self.pictures, self.labels = rows, pictures, labels
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:  # Any: as torch has it
+        row = self.rows[index]
+        return row[self.pictures], None if self.labels is None else row[self.labels]
+
+
+def _from_hugging_face(
+    source: Any,  # Any: `datasets` is no dependency; its objects are known by their attributes
+    split: str,
+    limit: int | None,
+    seed: int,
+    image_shape: Shape | None,
+    crop: bool,
+) -> ImageSet:
+    """Return the pictures of a `datasets.Dataset`, or of the split of a `DatasetDict`.
+
+    Raises:
+        DataNotFoundError: there is no such split.
+        ImageError: it streams, or which column the pictures are cannot be told.
+    """
+    if isinstance(source, dict):
+        if split not in source:
+            raise DataNotFoundError(f"the DatasetDict has no split {split!r}; it has {', '.join(source)}.")
+        source = source[split]
+    if not hasattr(source, "__len__"):
+        raise ImageError(
+            "a streamed data set has no length; take part of it: datasets.Dataset.from_list(list(d.take(n)))."
+        )
+    columns = [name for name, kind in source.features.items() if type(kind).__name__ == "Image"]
+    if len(columns) != 1:
+        raise ImageError(
+            f"which column are the pictures? Of type Image are: {', '.join(columns) or 'none'} of "
+            f"{', '.join(source.column_names)}; select one with select_columns, or cast it with cast_column."
+        )
+    known = [name for name in ("label", "labels", "fine_label") if name in source.column_names]
+    images = _from_torch(
+        _Column(source, columns[0], known[0] if known else None), split, limit, seed, image_shape, crop
+    )
+    name = getattr(getattr(source, "info", None), "dataset_name", None) or "datasets.Dataset"
+    return replace(images, name=str(name), source="a Hugging Face data set")
 
 
 def _loader_items(loader: DataLoader[Any]) -> Iterator[Any]:  # Any: as above

@@ -142,7 +142,10 @@ class GenerativeModel(Trainable):
             PluginError: a model that no plugin registers: nobody could load it.
         """
         if not self.name:
-            raise PluginError(f"{type(self).__name__} is not registered by a plugin; save its state_dict() instead.")
+            raise PluginError(
+                f"{type(self).__name__} is not registered by a plugin; save a fitted detector, or the state_dict() of "
+                "your module with safetensors."
+            )
         write_artifact(path, "model", self.describe(), self.state_dict())
 
 
@@ -337,14 +340,32 @@ def load_model(path: str | Path, device: str | torch.device = "auto") -> Generat
 
 
 def rebuild_model(
-    header: dict[str, Any], tensors: dict[str, Tensor], device: str | torch.device, source: str
+    header: dict[str, Any],
+    tensors: dict[str, Tensor],
+    device: str | torch.device,
+    source: str,
+    own: GenerativeModel | None = None,
 ) -> GenerativeModel:
-    """Return the model of an artifact's header and weights.
+    """Return the model of an artifact's header and weights; a model that no plugin registers is given as `own`.
 
     Raises:
         ArtifactError: the weights do not fit the model that the header describes, or its plugin is missing.
     """
     name = header.get("model", "")
+    if name not in registry().models and own is not None:
+        try:
+            own.load_state_dict(tensors)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise ArtifactError(f"{source}: the weights do not fit the model that was given ({reason}).") from error
+        own.training_record = header.get("training", {})
+        own.check_weights()
+        return own.to(resolve_device(device)).eval()
+    if not header.get("origin"):
+        raise ArtifactError(
+            f"{source} holds a model of your own{f', {name}' if name else ''}; give it again: "
+            "load_detector(path, model=oodkit.adapt(…)), or --model path/to/module.py:FUNCTION."
+        )
     if name not in registry().models:
         raise ArtifactError(
             f"{source} holds a model {name!r} of {header.get('origin') or 'an unknown package'}, not installed here."

@@ -285,7 +285,8 @@ def load_pictures(
     labels = files.labels()
     if labels is not None:
         labels = labels[chosen[made.kept]]
-    return ImageSet(name, split, made.images, labels, source, made.steps, made.skipped)
+    names = tuple(files.names[i] for i in chosen[made.kept].tolist())
+    return ImageSet(name, split, made.images, labels, source, made.steps, made.skipped, names)
 
 
 def _decode(

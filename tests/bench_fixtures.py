@@ -33,8 +33,8 @@ def sets(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     for name, low, high, count in (("id", 60, 200, 60), ("bright", 150, 256, 12), ("mixed", 0, 256, 12)):
         levels = rng.integers(low, high, size=(count, 1, 1))
-        images = np.clip(levels + rng.integers(-20, 20, size=(count, 8, 8)), 0, 255).astype(np.uint8)
+        images = np.clip(levels + rng.integers(-20, 20, size=(count, 32, 32)), 0, 255).astype(np.uint8)
         np.savez(tmp_path / f"{name}.npz", images=images)
-    np.savez(tmp_path / "white.npz", images=np.full((3, 8, 8), 255, dtype=np.uint8))
+    np.savez(tmp_path / "white.npz", images=np.full((3, 32, 32), 255, dtype=np.uint8))
     monkeypatch.chdir(tmp_path)
     return tmp_path

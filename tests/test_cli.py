@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -249,13 +250,20 @@ def test_score_pictures_with_a_fitted_detector(tiny_vae, sets, capsys):
     for place in ("pictures/b.png", "pictures/deep/a.png"):
         Image.fromarray(np.full((9, 14, 3), len(place), dtype=np.uint8)).save(sets / place)
     capsys.readouterr()
-    assert main("score pictures --detector-file elbo.oodkit".split()) == 0
+    assert main("score pictures --detector-file elbo.oodkit".split()) == 2
+    assert "have them converted with --resize" in sentence(capsys)
+    assert main("score pictures --detector-file elbo.oodkit --resize".split()) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["path"] for row in rows] == ["pictures/b.png", "pictures/deep/a.png"]
     alone = [float(row["score"]) for row in rows]
 
+    shutil.make_archive("packed", "zip", "pictures")
+    assert main("score packed.zip --detector-file elbo.oodkit --resize".split()) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["path"] for row in rows] == ["packed.zip/b.png", "packed.zip/deep/a.png"]
+
     (sets / "pictures" / "c.png").write_text("no picture")
-    assert main("score pictures mixed.npz --detector-file elbo.oodkit --json".split()) == 1
+    assert main("score pictures mixed.npz --detector-file elbo.oodkit --resize --json".split()) == 1
     out, err = capsys.readouterr()
     assert "c.png" in err
     scores = json.loads(out)["scores"]

@@ -14,7 +14,7 @@ from oodkit.bench.spec import read_spec
 def labelled(tmp_path, monkeypatch):
     """id.npz in the current folder: the label of an image is the value of all of its pixels."""
     labels = np.repeat(np.arange(4), 30)
-    np.savez(tmp_path / "id.npz", images=np.repeat(labels, 64).reshape(-1, 8, 8).astype(np.uint8), labels=labels)
+    np.savez(tmp_path / "id.npz", images=np.repeat(labels, 1024).reshape(-1, 32, 32).astype(np.uint8), labels=labels)
     monkeypatch.chdir(tmp_path)
 
 
@@ -49,7 +49,7 @@ def test_mistakes_are_one_sentence(labelled, tmp_path):
         sets_of(ood="leave-out:9")
     with pytest.raises(ImageError, match="no class is left"):
         sets_of(ood="leave-out:0,leave-out:1,leave-out:2,leave-out:3")
-    np.savez(tmp_path / "plain.npz", images=np.zeros((60, 8, 8), np.uint8))
+    np.savez(tmp_path / "plain.npz", images=np.zeros((60, 32, 32), np.uint8))
     with pytest.raises(ImageError, match=r"plain.npz has no labels"):
         sets_of(id="plain.npz", ood="leave-out:0")
 

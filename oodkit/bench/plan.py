@@ -2,14 +2,20 @@
 
 import types
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin
 
 from oodkit.bench.spec import BenchSpec
 from oodkit.errors import ArtifactError, OptionError, PluginError, UnknownNameError
 from oodkit.options import DetectorOptions, ModelOptions, Options
 from oodkit.plugin import DetectorSpec, ModelSpec
 from oodkit.registry import Registered, detector_options, model_options, registry
+
+if TYPE_CHECKING:
+    import torch
+
+    from oodkit.model import GenerativeModel
 
 __all__ = ["Plan", "PlannedDetector", "check_options", "make_plan", "training_options"]
 
@@ -52,6 +58,27 @@ class Plan:
     ood: tuple[str, ...]
     run_folder: Path
 
+    def trained_model(self, device: "torch.device") -> "GenerativeModel | None":
+        """Return the model of a file, or of your own; None where it is to be trained."""
+        if self.model_file is None:
+            return None
+        from oodkit.adapted import load_own_model
+        from oodkit.model import load_model
+
+        if self.model_file.suffix == ".py":
+            return load_own_model(self.spec.model, self.spec.weights, device)
+        return load_model(self.model_file, device)
+
+    def model_hash(self) -> str:
+        """Return the SHA-256 of the file, or of the files, that the model comes from."""
+        from oodkit.adapted import own_model_hash
+
+        if self.model_file is None:
+            return ""
+        if self.model_file.suffix == ".py":
+            return own_model_hash(self.spec.model, self.spec.weights)
+        return sha256(self.model_file.read_bytes()).hexdigest()
+
 
 def make_plan(spec: BenchSpec) -> Plan:
     """Return the plan of `spec`.
@@ -62,7 +89,7 @@ def make_plan(spec: BenchSpec) -> Plan:
         PluginError: a detector that cannot use the model.
         ArtifactError: the model's file is damaged or none.
     """
-    entry, saved, file = _find_model(spec.model)
+    entry, saved, file = _find_model(spec.model, spec.weights)
     entries = _find_detectors(spec.detectors, entry)
     settings = _named_settings(spec, [e.spec.name for e in entries], entry.spec.name)
     of_model = settings.pop(entry.spec.name, {})
@@ -119,8 +146,14 @@ def _from_text(kind: type[Options], option: str, value: object) -> object:
     return value
 
 
-def _find_model(name: str) -> tuple[Registered[ModelSpec], dict[str, Any], Path | None]:
+def _find_model(name: str, weights: Path | None) -> tuple[Registered[ModelSpec], dict[str, Any], Path | None]:
     # The model's entry; for a file also the options that it was trained with, and its path.
+    if ".py:" in name:
+        return _own_entry(name, weights), {}, Path(name.rpartition(":")[0])
+    if weights is not None:
+        raise OptionError(
+            f"weights go with a model of your own, --model path/to/module.py:FUNCTION, not with {name}."
+        )
     if name in registry().models:
         return registry().model(name), {}, None
     path = Path(name).expanduser()
@@ -137,6 +170,21 @@ def _find_model(name: str) -> tuple[Registered[ModelSpec], dict[str, Any], Path 
             "install it."
         )
     return registry().model(header["model"]), header.get("options", {}), path
+
+
+def _own_entry(reference: str, weights: Path | None) -> Registered[ModelSpec]:
+    """Return an entry for a model that no plugin registers; its file is run, to see what kind it is."""
+    from oodkit.adapted import load_own_model, own_model_hash  # import torch: only where there is such a model
+    from oodkit.model import LatentVariableModel
+
+    model = load_own_model(reference, weights, "cpu")
+    spec = ModelSpec(
+        name=model.name,
+        target="",
+        summary="a model of your own",
+        kind="latent-variable" if isinstance(model, LatentVariableModel) else "density",
+    )
+    return Registered(spec, reference, own_model_hash(reference, weights)[:12])
 
 
 def _find_detectors(names: tuple[str, ...], model: Registered[ModelSpec]) -> list[Registered[DetectorSpec]]:

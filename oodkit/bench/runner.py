@@ -13,7 +13,7 @@ from oodkit.bench.work import DetectorWork, SeedWork
 from oodkit.device import resolve_device
 from oodkit.errors import OodkitError, OptionError, PluginError, RunFolderError
 from oodkit.images import check_labels
-from oodkit.model import GenerativeModel, load_model
+from oodkit.model import GenerativeModel
 from oodkit.options import ClassifierOptions
 
 __all__ = ["BenchResult", "Failure", "run_bench"]
@@ -69,12 +69,12 @@ def run_bench(spec: BenchSpec, say: Say = lambda text: None) -> BenchResult:
     """
     plan = make_plan(spec)
     device = resolve_device(spec.device)
-    model = load_model(plan.model_file, device) if plan.model_file is not None else None
+    model = plan.trained_model(device)
     sets = load_sets(plan, model)
     _check_labels(plan, sets)
     first = next(iter(sets.values()))
     result = BenchResult(plan, list(first.ood), missing=first.missing)
-    with RunFolder(plan.run_folder) as folder:
+    with RunFolder(plan.run_folder, wait=spec.wait) as folder:
         folder.note_missing(result.missing, result.ood)
         for text in _remarks(plan, model, sets):
             say(text)

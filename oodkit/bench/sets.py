@@ -52,7 +52,13 @@ def load_sets(plan: Plan, model: GenerativeModel | None) -> dict[int, Sets]:
 
 
 def load_train_images(
-    source: str, *, limit: int | None = None, seed: int = 0, image_shape: Shape | None = None, download: bool = False
+    source: str,
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    image_shape: Shape | None = None,
+    download: bool = False,
+    resize: bool = True,
 ) -> ImageSet:
     """Return the training images that a benchmark with `--id source` would use.
 
@@ -63,7 +69,7 @@ def load_train_images(
     """
     if source in registry().datasets:
         return load_images(source, "train", limit=limit, seed=seed, image_shape=image_shape, download=download)
-    return _load_path(source, seed, seed, image_shape, limit, None)[0]
+    return _load_path(source, seed, seed, image_shape, limit, None, resize)[0]
 
 
 def _load_classes(
@@ -95,7 +101,7 @@ def _load_id(plan: Plan, seed: int, shape: Shape | None, before: Sets | None) ->
     spec = plan.spec
     drawn = seed if spec.model_seed is None else spec.model_seed
     if spec.id not in registry().datasets:
-        return _load_path(spec.id, drawn, seed, shape, spec.train_limit, spec.limit)
+        return _load_path(spec.id, drawn, seed, shape, spec.train_limit, spec.limit, spec.resize)
     if before is not None and (spec.train_limit is None or spec.model_seed is not None):
         train = before.train  # no draw depends on the seed
     else:
@@ -108,14 +114,20 @@ def _load_id(plan: Plan, seed: int, shape: Shape | None, before: Sets | None) ->
 
 
 def _load_path(
-    source: str, train_seed: int, seed: int, shape: Shape | None, train_limit: int | None, limit: int | None
+    source: str,
+    train_seed: int,
+    seed: int,
+    shape: Shape | None,
+    train_limit: int | None,
+    limit: int | None,
+    resize: bool,
 ) -> tuple[ImageSet, ImageSet]:
     """Return training and test images of a path: its own splits, or else ours."""
     shape = shape or _shape_of(source)
     if _has_splits(source):
-        train = load_images(source, "train", limit=train_limit, seed=train_seed, image_shape=shape)
-        return train, load_images(source, "test", limit=limit, seed=seed, image_shape=shape)
-    train, test = _split(load_images(source, "all", image_shape=shape))
+        train = load_images(source, "train", limit=train_limit, seed=train_seed, image_shape=shape, resize=resize)
+        return train, load_images(source, "test", limit=limit, seed=seed, image_shape=shape, resize=resize)
+    train, test = _split(load_images(source, "all", image_shape=shape, resize=resize))
     return (
         train if train_limit is None else train.sample(train_limit, train_seed),
         test if limit is None else test.sample(limit, seed),
@@ -133,7 +145,9 @@ def _load_ood(
     loaded, missing = {}, {}
     for label, source in _labels(plan.ood).items():
         try:
-            loaded[label] = classes[source] if source in classes else _load_one(source, plan, seed, test)
+            loaded[label] = (
+                classes[source] if source in classes else _load_one(source, plan, seed, test, plan.spec.resize)
+            )
         except DataNotFoundError as error:
             if not plan.spec.skip_missing:
                 raise
@@ -143,18 +157,25 @@ def _load_ood(
     return loaded, missing
 
 
-def _load_one(source: str, plan: Plan, seed: int, test: ImageSet) -> ImageSet:
+def _load_one(source: str, plan: Plan, seed: int, test: ImageSet, resize: bool) -> ImageSet:
     if source.startswith(RESIZED):
-        return _resized(test, _load_one(source.removeprefix(RESIZED), plan, seed, test))
+        return _resized(test, _load_one(source.removeprefix(RESIZED), plan, seed, test, resize=True))
     base, factor = _brightness(source)
     if factor is not None:
-        images = _load_one(base, plan, seed, test)
+        images = _load_one(base, plan, seed, test, resize)
         changed, step = brightness(images.images, factor), f"brightness x{factor:g}"
         return replace(images, name=source, images=changed, steps=(*images.steps, step))
     spec = plan.spec
     shape, download = test.image_shape, spec.download
     return load_images(
-        source, "test", limit=spec.limit, seed=seed, image_shape=shape, download=download, reference=test
+        source,
+        "test",
+        limit=spec.limit,
+        seed=seed,
+        image_shape=shape,
+        download=download,
+        reference=test,
+        resize=resize,
     )
 
 

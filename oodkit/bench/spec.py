@@ -32,7 +32,12 @@ class BenchSpec(Options):
     detectors: Names = Field(
         ("rose-ekfac", "elbo"), min_length=1, description="Detectors; all: every one that suits the model."
     )
-    model: str = Field("vae", min_length=1, description="A model's name, or a file that `oodkit train` wrote.")
+    model: str = Field(
+        "vae",
+        min_length=1,
+        description="A model's name, a file that `oodkit train` wrote, or your own: path/to/module.py:FUNCTION.",
+    )
+    weights: Path | None = Field(None, description="Weights of a model of your own, safetensors.")
     id: str = Field("digits", min_length=1, description="The in-distribution set: a name or a path.")
     ood: Names = Field(
         (),
@@ -50,8 +55,12 @@ class BenchSpec(Options):
     epochs: int | None = Field(None, ge=0, description="Short for the model's option `epochs`.")
     batch_size: int | None = Field(None, ge=1, description="Images scored at a time.")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    resize: bool = Field(
+        False, description="Convert pictures given by path to the model's size and channels; else they are refused."
+    )
     download: bool = Field(False, description="Fetch named sets that are not on this machine.")
     run_folder: Path | None = Field(None, description="Where all is kept; by default runs/<ID set>.")
+    wait: bool = Field(False, description="Wait for a run folder that another process uses; else it is refused.")
     engine: Literal["serial", "ray"] = Field("serial", description="serial: cell by cell; ray: over a Ray cluster.")
     engine_address: str | None = Field(
         None, description="Of a running Ray cluster (auto: this machine's); by default one is started here."

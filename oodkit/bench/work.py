@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
 from platform import python_version
 from typing import Any, Generic, TypeVar
 
@@ -70,7 +69,7 @@ class SeedWork:
 
     def _key(self) -> str:
         if self.plan.model_file is not None:
-            return fingerprint(file=sha256(self.plan.model_file.read_bytes()).hexdigest())
+            return fingerprint(file=self.plan.model_hash())
         return fingerprint(
             oodkit=__version__,
             model=self.plan.model.spec.name,

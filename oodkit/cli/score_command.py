@@ -91,12 +91,14 @@ def run(args: argparse.Namespace) -> int:
     pictures = _read(sources, detector.image_shape, args.resize, problems)
     rows = []
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    if not args.json:
-        judged = ["p_value", "ood"] if detector.calibrated else []
-        writer.writerow([*(["path", "index"] if numbered else ["path"]), "score", *judged])
+    judged = ["p_value", "ood"] if detector.calibrated else []
+    header = [] if args.json else [*(["path", "index"] if numbered else ["path"]), "score", *judged]
     while batch := list(islice(pictures, BATCH)):
         scores = detector.score(torch.stack([p.pixels for p in batch]))
         p_values = detector.p_value_of(scores).tolist() if detector.calibrated else [None] * len(batch)
+        if header:  # only now: what cannot be scored at all prints nothing
+            writer.writerow(header)
+            header = []
         for picture, score, p_value in zip(batch, scores.tolist(), p_values, strict=True):
             verdict = {} if p_value is None else {"p_value": p_value, "ood": p_value <= detector.alpha}
             if args.json:

@@ -1,0 +1,312 @@
+"""`adapt`: your own `torch.nn.Module` as a model of oodkit, without a plugin."""
+
+import copy
+import hashlib
+import sys
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from oodkit.artifact import read_artifact
+from oodkit.device import resolve_device
+from oodkit.errors import ArtifactError, OptionError, PluginError
+from oodkit.images import Shape
+from oodkit.model import GenerativeModel
+from oodkit.options import ModelOptions
+
+__all__ = ["AdaptedModel", "adapt", "load_own_model", "own_model_hash"]
+
+# Whose gradients per image are taken from what flows through them.
+LAYERS: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+Pixels = Literal["unit", "symmetric", "bytes"]
+Layers = str | type[nn.Module] | Sequence[str | type[nn.Module]]
+LogProb = str | Callable[[Any, Tensor], Tensor]  # Any: the module, of whatever class
+
+
+class AdaptedModel(GenerativeModel):
+    """A module of the user's, with the function that makes log p(x) of it. Made by `adapt`.
+
+    Attributes:
+        module: the user's module.
+    """
+
+    def __init__(
+        self,
+        image_shape: Shape,
+        options: ModelOptions,
+        module: nn.Module,
+        log_prob: LogProb,
+        pixels: Pixels,
+        layers: list[str],
+        fresh: Callable[[], nn.Module] | None,
+    ) -> None:
+        super().__init__(image_shape, options)
+        self.module = module
+        self._function = log_prob
+        self._pixels = pixels
+        self._layers = layers
+        self._make_fresh = fresh
+
+    def log_prob(self, images: Tensor) -> Tensor:
+        """Return what the user's function gives, (N,), of uint8 (N, C, H, W) scaled as `adapt` was told."""
+        x: Tensor = images if self._pixels == "bytes" else images.to(self.dtype) / 255
+        if self._pixels == "symmetric":
+            x = 2 * x - 1
+        found: Tensor = (
+            getattr(self.module, self._function)(x)
+            if isinstance(self._function, str)
+            else self._function(self.module, x)
+        )
+        return found
+
+    def curvature_layers(self) -> list[str]:
+        """Return the layers that `adapt` was told."""
+        return list(self._layers)
+
+    def fresh(self, seed: int = 0, **changes: Any) -> "AdaptedModel":  # Any: an option's value
+        """Return an untrained twin: of `adapt`'s `fresh`, or with every layer's own `reset_parameters`.
+
+        Raises:
+            PluginError: a module holds weights and cannot draw them anew.
+        """
+        options = type(self.options).parse(self.name or "the model", {**self.options.model_dump(), **changes})
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            module = self._make_fresh() if self._make_fresh is not None else _reset(copy.deepcopy(self.module))
+        twin = AdaptedModel(
+            self.image_shape, options, module, self._function, self._pixels, self._layers, self._make_fresh
+        )
+        twin.name = self.name
+        return twin.to(self.device)
+
+
+def adapt(
+    module: nn.Module,
+    *,
+    log_prob: LogProb,
+    image_shape: Shape,
+    layers: Layers | None = None,
+    pixels: Pixels = "unit",
+    fresh: Callable[[], nn.Module] | None = None,
+) -> AdaptedModel:
+    """Return a model of oodkit around any module: every detector that needs no latent variables can use it.
+
+    Two random images are tried at once, so that what cannot work is said here and not in a detector.
+
+    Args:
+        module: trained or not; put into evaluation mode. It is used, not copied.
+        log_prob: the name of a method of `module`, or a function of (module, images), that returns one number per
+            image, (N,), higher = more likely: log p(x) in nats, a bound, or any objective such as a denoising or
+            reconstruction loss with a minus. It must be differentiable and deterministic: draw noise from a seeded
+            `torch.Generator`, one tensor for all images.
+        image_shape: (C, H, W) of the images that it takes.
+        layers: what ROSE looks at: names, name patterns ("decoder.*", where * crosses dots) or types (nn.Linear), one
+            or several; names of parameters count too. By default every Linear, Conv2d and ConvTranspose2d.
+        pixels: what `log_prob` gets: floats in [0, 1] ("unit"), in [-1, 1] ("symmetric"), or the uint8 ("bytes").
+        fresh: makes an untrained module, for detectors that train a twin; by default each layer's own
+            `reset_parameters` is called on a copy.
+
+    Raises:
+        OptionError: `pixels`, `image_shape` or `layers` makes no sense, or `log_prob` is no method.
+        PluginError: `log_prob` fails, does not give (N,), is not finite, changes from call to call, or lets an image's
+            neighbours change its number.
+    """
+    if pixels not in ("unit", "symmetric", "bytes"):
+        raise OptionError(f'pixels is {pixels!r}; choose "unit" ([0, 1]), "symmetric" ([-1, 1]) or "bytes" (0..255).')
+    if len(image_shape) != 3 or min(image_shape) < 1:
+        raise OptionError(f"image_shape is {image_shape}; it must be (channels, height, width), each at least 1.")
+    if isinstance(log_prob, str) and not callable(getattr(module, log_prob, None)):
+        raise OptionError(f"{type(module).__name__} has no method {log_prob!r}; pass a function of (module, images).")
+    if next(module.parameters(), None) is None:
+        raise OptionError(f"{type(module).__name__} has no parameters: there is nothing to look at.")
+    c, h, w = image_shape
+    model = AdaptedModel((c, h, w), ModelOptions(), module, log_prob, pixels, [], fresh)
+    model._layers = _choose_layers(model, layers)
+    _probe(model.eval())
+    return model
+
+
+def _choose_layers(model: AdaptedModel, wanted: Layers | None) -> list[str]:
+    """Return the layers' names in `model`, where the user's module is "module".
+
+    Raises:
+        OptionError: something wanted is not there, or is no layer that per-image gradients can be taken of.
+    """
+    modules = {f"module.{name}".rstrip("."): m for name, m in model.module.named_modules() if isinstance(m, LAYERS)}
+    parameters = [f"module.{name}" for name, _ in model.module.named_parameters()]
+    chosen: list[str] = []
+    for one in LAYERS if wanted is None else [wanted] if isinstance(wanted, str | type) else wanted:
+        if isinstance(one, str):
+            found = [name for name in modules if fnmatchcase(name, f"module.{one}")]
+            found = found or [name for name in parameters if fnmatchcase(name, f"module.{one}")]
+        else:
+            found = [name for name, m in modules.items() if isinstance(m, one)]
+        if not found and wanted is not None:
+            known = ", ".join(name.removeprefix("module.") for name in list(modules)[:8]) or "none"
+            what = (
+                f"no layer or parameter is called {one!r}" if isinstance(one, str) else f"no layer is a {one.__name__}"
+            )
+            raise OptionError(
+                f"{what}; layers whose gradients can be taken (Linear, Conv2d, ConvTranspose2d) are: {known}."
+            )
+        chosen += [part for name in found for part in _differentiable(name, modules, parameters) if part not in chosen]
+    return sorted(chosen, key=[*dict.fromkeys([*modules, *parameters])].index)
+
+
+def _differentiable(name: str, modules: dict[str, nn.Module], parameters: list[str]) -> list[str]:
+    """Return a layer's name, or its parameters' where it does more than its class (a masked Linear, say)."""
+    layer = modules.get(name)
+    plain = layer is None or any(type(layer).forward is kind.forward for kind in LAYERS)
+    return [name] if plain else [p for p in parameters if p.rpartition(".")[0] == name]
+
+
+def _probe(model: AdaptedModel) -> None:
+    """Try two images.
+
+    Raises:
+        PluginError: says what the function does wrong.
+    """
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (2, *model.image_shape), generator=generator, dtype=torch.uint8).to(model.device)
+    try:
+        with torch.no_grad():
+            together, again, alone = model.log_prob(images), model.log_prob(images), model.log_prob(images[:1])
+    except Exception as error:  # the user's function may raise anything
+        raise PluginError(
+            f"log_prob failed on two images of shape {'x'.join(map(str, model.image_shape))}: "
+            f"{type(error).__name__}: {error}."
+        ) from error
+    if not isinstance(together, Tensor) or together.shape != (2,):
+        got = tuple(together.shape) if isinstance(together, Tensor) else type(together).__name__
+        raise PluginError(
+            f"log_prob gave {got} for two images; it must return (2,), a number each: sum over pixels, not over images."
+        )
+    if not together.isfinite().all():
+        raise PluginError(f"log_prob is not finite on random images: {together.tolist()}.")
+    if not torch.equal(together, again):
+        raise PluginError(
+            "log_prob gives other numbers when it is called again; draw its noise from a torch.Generator that is "
+            "seeded in the call, one tensor for all images."
+        )
+    if not torch.allclose(together[:1], alone, rtol=1e-3, atol=1e-4):
+        raise PluginError(
+            f"log_prob of an image depends on its neighbours ({together[0].item():.6g} beside another, "
+            f"{alone[0].item():.6g} alone); draw one noise tensor for all images, and average nothing over the batch."
+        )
+
+
+def _reset(module: nn.Module) -> nn.Module:
+    """Draw every weight anew.
+
+    Raises:
+        PluginError: a module holds parameters of its own and has no `reset_parameters`.
+    """
+    for name, part in module.named_modules():
+        reset = getattr(part, "reset_parameters", None)
+        if callable(reset):
+            reset()
+        elif next(part.parameters(recurse=False), None) is not None:
+            raise PluginError(
+                f"the module's {name or type(part).__name__} has no reset_parameters, so no untrained twin can be "
+                "made; give adapt(…, fresh=a function that builds the module)."
+            )
+    return module
+
+
+# --- a module named on the command line ---------------------------------------------------------------------
+
+
+def own_model_hash(reference: str, weights: str | Path | None) -> str:
+    """Return the SHA-256 of a module's file and of its weights' file."""
+    digest = hashlib.sha256(reference.rpartition(":")[2].encode())
+    for file in (_split(reference)[0], weights):
+        digest.update(Path(file).expanduser().read_bytes() if file is not None else b"")
+    return digest.hexdigest()
+
+
+def load_own_model(
+    reference: str, weights: str | Path | None = None, device: str | torch.device = "auto"
+) -> GenerativeModel:
+    """Return the model that "path/to/module.py:factory" makes. This runs the file: name only code that you trust.
+
+    Args:
+        reference: a Python file and, in it, a function without arguments that returns what `adapt` returned (or a
+            GenerativeModel).
+        weights: safetensors, either of the user's own module's `state_dict()` or what `oodkit train` wrote; without it,
+            the weights are those that the function made.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        OptionError: no such file or function, it fails, or it returns something else.
+        ArtifactError: the weights are damaged, or do not fit.
+    """
+    path, name = _split(reference)
+    spec = spec_from_file_location(f"oodkit_user_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise OptionError(f"{path} is no Python file.")
+    module = module_from_spec(spec)
+    sys.path.insert(0, str(path.parent))  # as Python does for a script: its neighbours can be imported
+    try:
+        spec.loader.exec_module(module)
+        factory = getattr(module, name, None)
+        if not callable(factory):
+            raise OptionError(f"{path} has no function {name!r}; --model path/to/module.py:FUNCTION names one.")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = factory()
+    except OptionError:
+        raise
+    except Exception as error:  # the user's file may raise anything
+        raise OptionError(f"{reference} failed: {type(error).__name__}: {error}.") from error
+    finally:
+        sys.path.remove(str(path.parent))
+    if not isinstance(model, GenerativeModel):
+        raise OptionError(f"{reference} returned {type(model).__name__}; return oodkit.adapt(module, …).")
+    if weights is not None:
+        _load_weights(model, Path(weights).expanduser())
+    model.name = f"{path.name}:{name}"
+    model.check_weights()
+    return model.to(resolve_device(device)).eval()
+
+
+def _split(reference: str) -> tuple[Path, str]:
+    file, _, name = reference.rpartition(":")
+    path = Path(file).expanduser().resolve()
+    if not path.is_file():
+        raise OptionError(f"there is no file {file}; --model path/to/module.py:FUNCTION names a file and its function.")
+    return path, name
+
+
+def _load_weights(model: GenerativeModel, path: Path) -> None:
+    if not path.is_file():
+        raise ArtifactError(f"there is no file {path}.")
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(
+            f"{path} is damaged or no safetensors file ({error}); write it with safetensors.torch.save_file("
+            "module.state_dict(), path)."
+        ) from error
+    ours = tensors.keys() == model.state_dict().keys()
+    target = model if ours or not isinstance(model, AdaptedModel) else model.module
+    try:
+        target.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ArtifactError(f"{path}: the weights do not fit the module ({' '.join(str(error).split())}).") from error
+    if ours:
+        with_record = _header(path)
+        model.training_record = with_record.get("training", {})
+
+
+def _header(path: Path) -> dict[str, Any]:  # Any: what JSON can hold
+    try:
+        return read_artifact(path, "model")[0]
+    except ArtifactError:  # plain safetensors of the whole model
+        return {}

@@ -1,0 +1,297 @@
+"""Models of other people: a zuko flow, a VAE, a denoising U-Net, an autoencoder; layers; the command line."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import zuko
+from safetensors.torch import save_file
+from torch import nn
+
+import oodkit
+from oodkit.cli import main
+from oodkit.testing import assert_same, blobs, noise
+
+SHAPE = (1, 8, 8)
+
+
+def small(images):
+    return oodkit.load_images(images, image_shape=SHAPE)
+
+
+TRAIN, KNOWN, UNKNOWN = small(blobs(120)), small(blobs(12, seed=3)), small(noise(12))
+
+
+# --- four kinds of modules, as their users write them -------------------------------------------------------
+
+
+def flow():
+    """A zuko flow: a lazy distribution, masked layers."""
+    return zuko.flows.MAF(64, transforms=2, hidden_features=(32,))
+
+
+class Vae(nn.Module):
+    """As in many tutorials: `forward` returns the reconstruction, mean and log-variance."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(1, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten())
+        self.mean, self.log_variance = nn.Linear(128, 4), nn.Linear(128, 4)
+        self.decoder = nn.Sequential(nn.Linear(4, 64), nn.Sigmoid())
+
+    def forward(self, x):
+        h = self.encoder(x)
+        mean, log_variance = self.mean(h), self.log_variance(h)
+        return self.decoder(mean).view_as(x), mean, log_variance
+
+
+def elbo(module, x):
+    reconstruction, mean, log_variance = module(x)
+    kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
+    return -nn.functional.binary_cross_entropy(reconstruction, x, reduction="none").sum((1, 2, 3)) - kl
+
+
+class UNet(nn.Module):
+    """Guesses the noise in an image at a time step, as diffusers' UNet2DModel does, with group norm and a skip."""
+
+    def __init__(self):
+        super().__init__()
+        self.time = nn.Linear(1, 8)
+        self.enter, self.down = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 8, 3, stride=2, padding=1)
+        self.norm = nn.GroupNorm(2, 8)
+        self.up, self.leave = nn.ConvTranspose2d(8, 8, 4, stride=2, padding=1), nn.Conv2d(16, 1, 3, padding=1)
+
+    def forward(self, sample, timestep):
+        x = self.enter(sample) + self.time(timestep[:, None])[:, :, None, None]
+        y = self.up(torch.relu(self.norm(self.down(torch.relu(x)))))
+        return self.leave(torch.cat([x, y], 1))
+
+
+def denoising(module, x):
+    """Minus the denoising loss at a few times, the noise one tensor for all images."""
+    generator = torch.Generator().manual_seed(0)
+    losses = []
+    for t in (0.2, 0.5, 0.8):
+        eps = torch.randn(1, *x.shape[1:], generator=generator).to(x)
+        guess = module((1 - t) ** 0.5 * x + t**0.5 * eps, x.new_full((len(x),), t))
+        losses.append((guess - eps).square().mean((1, 2, 3)))
+    return -torch.stack(losses).sum(0)
+
+
+class Autoencoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encode, self.decode = nn.Linear(64, 6), nn.Linear(6, 64)
+
+    def minus_error(self, x):
+        x = x.flatten(1)
+        return -(self.decode(torch.tanh(self.encode(x))) - x).square().sum(1)
+
+
+def adapted(kind):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        if kind == "flow":
+            return oodkit.adapt(flow(), log_prob=lambda f, x: f().log_prob(x.flatten(1)), image_shape=SHAPE)
+        if kind == "vae":
+            return oodkit.adapt(Vae(), log_prob=elbo, image_shape=SHAPE, layers=["encoder.*", "mean", "log_variance"])
+        if kind == "unet":
+            return oodkit.adapt(UNet(), log_prob=denoising, image_shape=SHAPE, layers=nn.Conv2d, pixels="symmetric")
+        return oodkit.adapt(Autoencoder(), log_prob="minus_error", image_shape=SHAPE)
+
+
+@pytest.fixture(scope="module", params=["flow", "vae", "unet", "autoencoder"])
+def model(request):
+    return oodkit.train_model(adapted(request.param), TRAIN, epochs=12, learning_rate=3e-3)
+
+
+@pytest.mark.parametrize("name", ["rose-ekfac", "elbo"])
+def test_a_model_of_any_kind_tells_noise_from_its_own(model, name, tmp_path):
+    detector = oodkit.create_detector(name, model).fit(TRAIN)
+    known, unknown = detector.score(KNOWN), detector.score(UNKNOWN)
+    # The U-Net is small and trained for seconds: its denoising loss alone tells less (0.78) than ROSE makes of it.
+    assert float((unknown[:, None] > known[None]).double().mean()) > (0.7 if name == "elbo" else 0.9)
+    alone = torch.cat([detector.score(image[None]) for image in KNOWN.images])
+    assert_same(alone, known, "alone")
+
+    detector.save(tmp_path / "detector.oodkit")
+    with pytest.raises(oodkit.ArtifactError, match="model of your own"):
+        oodkit.load_detector(tmp_path / "detector.oodkit")
+    again = oodkit.load_detector(tmp_path / "detector.oodkit", model=model.fresh(seed=5))
+    assert_same(again.score(KNOWN), known, "saved and loaded")
+
+
+def test_the_gradients_are_those_of_autograd(model):
+    """A masked layer's gradient, for one, is zero where its mask is: it cannot be taken from its inputs and outputs."""
+    layers = model.curvature_layers()
+    assert layers
+    images = KNOWN.images[:3]
+    fast = oodkit.layer_gradients(model, images, layers)
+    for name, gradient in fast.items():
+        parameters = dict(model.named_parameters())
+        whole = [parameters[name]] if name in parameters else list(model.get_submodule(name).parameters(recurse=False))
+        for i in range(3):
+            expected = torch.autograd.grad(model.log_prob(images[i : i + 1]).sum(), whole)
+            norm = sum(g.double().square().sum() for g in expected)
+            torch.testing.assert_close(gradient.dense()[i].double().square().sum(), norm, rtol=1e-3, atol=1e-6)
+
+
+# --- layers -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        (None, {"time", "enter", "down", "up", "leave"}),
+        ("e*", {"enter"}),
+        (["*e", nn.ConvTranspose2d], {"time", "leave", "up"}),
+        (nn.Linear, {"time"}),
+        ("norm.weight", {"norm.weight"}),
+    ],
+)
+def test_layers_by_pattern_type_and_list(layers, expected):
+    model = oodkit.adapt(UNet(), log_prob=denoising, image_shape=SHAPE, layers=layers)
+    assert {name.removeprefix("module.") for name in model.curvature_layers()} == expected
+
+
+def test_a_masked_layer_is_taken_by_its_parameters():
+    layers = adapted("flow").curvature_layers()
+    assert layers and all(name.endswith((".weight", ".bias")) for name in layers)
+
+
+# --- mistakes -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "said"),
+    [
+        ({"log_prob": "likelihood"}, oodkit.OptionError, "has no method 'likelihood'"),
+        ({"log_prob": lambda m, x: m(x)}, oodkit.PluginError, "log_prob failed"),
+        ({"log_prob": lambda m, x: m.minus_error(x).mean()}, oodkit.PluginError, r"gave \(\) for two images"),
+        ({"log_prob": lambda m, x: m.minus_error(x + torch.rand_like(x))}, oodkit.PluginError, "other numbers"),
+        (
+            {"log_prob": lambda m, x: m.minus_error(x) - m.minus_error(x).mean()},
+            oodkit.PluginError,
+            "depends on its neighbours",
+        ),
+        ({"log_prob": lambda m, x: (m.minus_error(x) * 0 - 1).log()}, oodkit.PluginError, "not finite"),
+        (
+            {"layers": "convolution*"},
+            oodkit.OptionError,
+            "no layer or parameter is called 'convolution\\*'.*encode, decode",
+        ),
+        ({"layers": nn.Conv2d}, oodkit.OptionError, "no layer is a Conv2d"),
+        ({"pixels": "float"}, oodkit.OptionError, '"unit"'),
+        ({"image_shape": (8, 8)}, oodkit.OptionError, "channels, height, width"),
+        ({"image_shape": (1, 9, 9)}, oodkit.PluginError, "1x9x9"),
+    ],
+)
+def test_what_cannot_work_is_said_at_once(changes, error, said):
+    with pytest.raises(error, match=said):
+        oodkit.adapt(Autoencoder(), **{"log_prob": "minus_error", "image_shape": SHAPE, **changes})
+
+
+def test_an_untrained_twin_draws_other_weights_or_says_that_it_cannot():
+    model = adapted("autoencoder")
+    twin = model.fresh(seed=1)
+    assert not torch.equal(twin.module.encode.weight, model.module.encode.weight)
+    assert torch.equal(twin.module.encode.weight, model.fresh(seed=1).module.encode.weight)
+
+    class Odd(Autoencoder):
+        def __init__(self):
+            super().__init__()
+            self.shift = nn.Parameter(torch.zeros(1))
+
+    odd = oodkit.adapt(Odd(), log_prob="minus_error", image_shape=SHAPE)
+    with pytest.raises(oodkit.PluginError, match="fresh="):
+        odd.fresh()
+
+
+# --- the command line ---------------------------------------------------------------------------------------
+
+MODULE = """
+import torch
+from torch import nn
+import oodkit
+
+
+class Autoencoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encode, self.decode = nn.Linear(64, 6), nn.Linear(6, 64)
+
+    def minus_error(self, x):
+        x = x.flatten(1)
+        return -(self.decode(torch.tanh(self.encode(x))) - x).square().sum(1)
+
+
+def make():
+    return oodkit.adapt(Autoencoder(), log_prob="minus_error", image_shape=(1, 8, 8))
+
+
+def wrong():
+    return Autoencoder()
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(MODULE)
+    np.savez(tmp_path / "known.npz", images=TRAIN.images.numpy())
+    np.savez(tmp_path / "unknown.npz", images=UNKNOWN.images.numpy())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_train_bench_fit_and_score_a_module_of_your_own(here, capsys):
+    # the module's own weights, trained elsewhere
+    module = oodkit.train_model(adapted("autoencoder"), TRAIN, epochs=12, learning_rate=3e-3).module
+    save_file(module.state_dict(), here / "plain.safetensors")
+    common = "--id known.npz --ood unknown.npz --detector rose-ekfac,elbo --json"
+    assert main(f"bench --model mine.py:make --weights plain.safetensors {common}".split()) == 0
+    cells = json.loads(capsys.readouterr().out)["cells"]
+    assert all(cell["auroc"] > 0.9 for cell in cells) and {cell["model"] for cell in cells} == {"mine.py:make"}
+
+    # trained from the shell
+    assert main("train --model mine.py:make --id known.npz --epochs 12 --out trained.safetensors".split()) == 0
+    fit = "fit --detector elbo --model mine.py:make --weights trained.safetensors --id known.npz --out elbo.oodkit"
+    assert main(fit.split()) == 0
+    assert main("score known.npz --detector-file elbo.oodkit".split()) == 2
+    assert "a model of your own, mine.py:make; give it again" in capsys.readouterr().err
+    assert main("score known.npz unknown.npz --detector-file elbo.oodkit --model mine.py:make --json".split()) == 0
+    rows = json.loads(capsys.readouterr().out)["scores"]
+    highest = max(row["score"] for row in rows if row["path"] == "known.npz")
+    assert all(row["score"] > highest for row in rows if row["path"] == "unknown.npz")
+
+
+def test_other_weights_are_another_run(here, capsys):
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        save_file(adapted("autoencoder").fresh(seed).module.state_dict(), here / "w.safetensors")
+        command = "bench --model mine.py:make --weights w.safetensors --id known.npz --ood unknown.npz --detector elbo"
+        assert main([*command.split(), "--json"]) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert document["reused"] == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("bench --model nowhere.py:make --id known.npz", "there is no file nowhere.py"),
+        ("bench --model mine.py:made --id known.npz", "has no function 'made'"),
+        ("bench --model mine.py:wrong --id known.npz", "returned Autoencoder; return oodkit.adapt"),
+        ("bench --model broken.py:make --id known.npz", "broken.py:make failed: ModuleNotFoundError"),
+        ("bench --model mine.py:make --weights known.npz --id known.npz", "is damaged or no safetensors file"),
+        ("bench --model mine.py:make --weights other.safetensors --id known.npz", "do not fit the module"),
+        ("bench --model vae --weights other.safetensors --id digits", "weights go with a model of your own"),
+        ("fit --detector elbo --weights w --id known.npz --out x", "--weights go with a model of your own"),
+        ("bench --model mine.py:make --detector lr-z --id known.npz", "needs a latent-variable model"),
+    ],
+)
+def test_mistakes_are_one_sentence(here, capsys, command, said):
+    (here / "broken.py").write_text("import nothing_of_this_name\n")
+    save_file({"other": torch.zeros(1)}, here / "other.safetensors")
+    assert main(command.split()) == 2
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1
