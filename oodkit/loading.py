@@ -99,6 +99,8 @@ def _unnamed(
         if source.suffix.lower() not in (".npz", ".npy") or source.is_dir():
             return load_pictures(source, split, limit=limit, seed=seed, image_shape=image_shape, crop=crop)
         images = _from_array_file(source, split)
+    elif type(source).__module__.partition(".")[0] == "datasets":  # its streams are torch data sets too
+        return _from_hugging_face(source, split, limit, seed, image_shape, crop)
     elif isinstance(source, (Dataset, DataLoader)):
         return _from_torch(source, split, limit, seed, image_shape, crop)
     elif isinstance(source, ImageSet):
@@ -107,8 +109,6 @@ def _unnamed(
         images = ImageSet("tensor", split, source.detach().cpu(), source="a tensor")
     elif isinstance(source, np.ndarray):
         images = ImageSet("array", split, _from_array(source, "array"), source="an array")
-    elif hasattr(source, "features") or hasattr(source, "column_names"):
-        return _from_hugging_face(source, split, limit, seed, image_shape, crop)
     elif isinstance(source, (list, tuple)) and source and all(isinstance(p, Image.Image) for p in source):
         return replace(
             _from_torch(_Listed(source), split, limit, seed, image_shape, crop),
@@ -300,7 +300,7 @@ class _Column(Dataset[tuple[Any, Any]]):  # Any: as torch has it
 
 
 def _from_hugging_face(
-    source: Any,  # Any: `datasets` is no dependency; its objects are known by their attributes
+    source: Any,  # Any: `datasets` is no dependency; its objects are known by their module
     split: str,
     limit: int | None,
     seed: int,
