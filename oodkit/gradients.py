@@ -61,13 +61,21 @@ class LayerGradient:
         """Return the sum over images of the squared gradients, (O, I)."""
         if self.inputs.shape[1] == 1:  # one position: the square of an outer product is the product of the squares
             return self.outputs[:, 0].square().T @ self.inputs[:, 0].square()
-        return self.dense().square_().sum(0)  # squared after the sum over positions: F is of images, not of pixels
+        # squared after the sum over positions: F is of images, not of pixels
+        return torch.stack([part.dense().square_().sum(0) for part in self._parts()]).sum(0)
 
     def weighted_squares(self, weight: Tensor) -> Tensor:
         """Return Σ_oi weight[o, i]·s[n, o, i]², (N,): a quadratic form with a diagonal matrix, (O, I)."""
         if self.inputs.shape[1] == 1:
             return (self.outputs[:, 0].square() @ weight * self.inputs[:, 0].square()).sum(1)
-        return self.dense().square_().flatten(1) @ weight.flatten()
+        return torch.cat([part.dense().square_().flatten(1) @ weight.flatten() for part in self._parts()])
+
+    def _parts(self) -> list["LayerGradient"]:
+        """Return the images some at a time, so that their dense gradients stay in the cache, or in a GPU's memory."""
+        numbers = self.inputs.shape[2] * self.outputs.shape[2]
+        budget = 2**18 * torch.get_num_threads() if self.inputs.device.type == "cpu" else 2**27
+        size = max(1, budget // numbers)
+        return [LayerGradient(*part) for part in zip(self.inputs.split(size), self.outputs.split(size), strict=True)]
 
 
 def layer_gradients(

@@ -46,5 +46,13 @@ class Ekfac(CurvatureApproximation):
         o = gradient.outputs.shape[2]
         basis_in, basis_out = self.state["basis_in"], self.state["basis_out"]
         if positions * (i * i + o * o) <= o * i * (i + o):  # multiplications per image: factors first, or s first
-            return LayerGradient(gradient.inputs @ basis_in, gradient.outputs @ basis_out)
+            return LayerGradient(_product(gradient.inputs, basis_in), gradient.outputs @ basis_out)
         return LayerGradient.from_dense(basis_out.T @ gradient.dense() @ basis_in)
+
+
+def _product(x: Tensor, basis: Tensor) -> Tensor:
+    """Return x @ basis, (N, S, I), of (N, S, I) and (I, I)."""
+    if x.shape[1] * 32 > x.shape[2]:
+        return x @ basis
+    # Few rows an image: one product of all images reads the basis once, where torch would read it for each of them.
+    return (x.reshape(-1, x.shape[2]) @ basis).view(x.shape)

@@ -1,0 +1,361 @@
+"""How fast detectors fit and score, as ratios to one forward and one backward pass, side by side in one run.
+
+    python benchmarks/speed.py [--quick] [--model vae-grey,vae-colour,glow] [--batch 1,16,64,256] [--detector …]
+                               [--rounds 5] [--device cpu] [--threads 2] [--json]
+
+The contenders take turns, round after round, so that whatever else the machine does meets all of them. What counts is
+the ratio to the floor of the same round and model, at each contender's best batch size: its median, least and most.
+
+- `plain floor`: one batched forward pass and one backward pass to the outputs of the scored layers, as autograd does
+  it: nothing else. `floor`: the same through the VAE's own likelihood, which keeps the logits in the cache.
+- `naive`: the literature's way. One image per backward pass, dense gradients, then the quadratic form of EKFAC.
+- `kronfluence`: its self-influence scores (EKFAC, empirical Fisher, the same layers). `nngeometry`: its per-image
+  gradients alone (it has no such score); both where they are installed and the layers are convolutions.
+- `nll loop`: the importance-weighted likelihood, one image and one sample at a time.
+
+The models have the paper's sizes and no training: time does not depend on the weights. `peak` is the largest memory of
+a process that fits, and then scores 256 images at once, less what it held before.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import logging
+import math
+import multiprocessing
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+import oodkit
+from oodkit.device import device_name, resolve_device
+from oodkit.model import frozen
+
+MODELS = {
+    "vae-grey": ("vae", (1, 32, 32)),  # the paper's for Fashion-MNIST
+    "vae-colour": ("vae", (3, 32, 32)),  # and for CIFAR-10
+    "glow": ("glow", (1, 32, 32)),
+}
+DETECTORS = ["rose-ekfac", "rose-diag", "rose-identity", "elbo", "nll"]
+FIT_IMAGES = 512
+SLOW = {"naive", "nll loop", "nngeometry"}  # for them a few images tell enough
+
+
+def random_images(count: int, shape: tuple[int, int, int], seed: int = 0) -> Tensor:
+    """Return noise, uint8 (N, C, H, W)."""
+    return torch.randint(256, (count, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def outputs_of_layers(model: oodkit.GenerativeModel, images: Tensor, layers: list[str]) -> tuple[Tensor, list[Tensor]]:
+    """Return log p, (N,), and what leaves the layers, on the way to it."""
+    outputs: list[Tensor] = []
+
+    def keep(_module: torch.nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        output = output if output.requires_grad else output.detach().requires_grad_()
+        outputs.append(output)
+        return output.clone()
+
+    modules = dict(model.named_modules())
+    handles = [modules[name].register_forward_hook(keep) for name in layers]
+    try:
+        return model.log_prob(images), outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class Contenders:
+    """What is timed: functions of a batch of images on the device, by name."""
+
+    def __init__(self, kind: str, detectors: list[str], device: torch.device) -> None:
+        name, self.shape = MODELS[kind]
+        self.model = oodkit.create_model(name, self.shape, device=device).eval()
+        with torch.no_grad():
+            self.model.log_prob(random_images(8, self.shape).to(device))  # actnorm takes its scales from data
+        self.layers = self.model.curvature_layers()
+        fitting = random_images(FIT_IMAGES, self.shape, seed=1)
+        self.detectors = {}
+        self.fit_seconds = {}
+        for detector in detectors:
+            start = time.perf_counter()
+            self.detectors[detector] = oodkit.create_detector(detector, self.model, batch_size=64).fit(fitting)
+            self.fit_seconds[detector] = time.perf_counter() - start
+        self.fitting = fitting
+        self.work: dict[str, Callable[[Tensor], object]] = {
+            "forward": self.forward,
+            "plain floor": self.plain_floor,
+            "floor": self.floor,
+            **{d: self.scorer(d) for d in detectors},
+            "naive": self.naive,
+            "nll loop": self.nll_loop,
+        }
+        if not isinstance(self.model, oodkit.LatentVariableModel):
+            del self.work["nll loop"]
+        convolutions = all(isinstance(dict(self.model.named_modules()).get(n), torch.nn.Conv2d) for n in self.layers)
+        for peer, prepare in {"kronfluence": self.kronfluence, "nngeometry": self.nngeometry}.items():
+            with contextlib.suppress(ImportError):
+                if convolutions and device.type == "cpu":
+                    self.work[peer] = prepare()
+
+    def forward(self, images: Tensor) -> None:
+        """Run log p alone."""
+        with torch.no_grad():
+            self.model.log_prob(images)
+
+    def plain_floor(self, images: Tensor) -> None:
+        """Differentiate log p as autograd does: the weights take gradients, though none is asked for."""
+        log_p, outputs = outputs_of_layers(self.model, images, self.layers)
+        torch.autograd.grad(log_p.sum(), outputs)
+
+    def floor(self, images: Tensor) -> None:
+        """Differentiate log p with frozen weights."""
+        with frozen(self.model):
+            self.plain_floor(images)
+
+    def scorer(self, detector: str) -> Callable[[Tensor], object]:
+        """Return the public way to score."""
+
+        def score(images: Tensor) -> None:
+            self.detectors[detector].batch_size = len(images)
+            self.detectors[detector].score(images.cpu())
+
+        return score
+
+    def naive(self, images: Tensor) -> None:
+        """Score by EKFAC with one dense gradient for each image and layer."""
+        rose = self.detectors["rose-ekfac"]
+        weights = [dict(self.model.named_parameters())[f"{layer}.weight"] for layer in self.layers if self.conv(layer)]
+        for image in images.split(1):
+            gradients = torch.autograd.grad(self.model.log_prob(image).sum(), weights)
+            for layer, gradient in zip(filter(self.conv, self.layers), gradients, strict=True):
+                state = {k.removeprefix(f"{layer}/"): v for k, v in rose.state.items() if k.startswith(f"{layer}/")}
+                s = gradient.flatten(1)
+                width = s.shape[1]  # a bias, one column more, is left out: to the advantage of this contender
+                rotated = state["basis_out"].T @ s @ state["basis_in"][:width, :width]
+                (rotated.square() / (state["eigenvalues"][:, :width] + 1e-8)).sum()
+
+    def conv(self, layer: str) -> bool:
+        """Return whether a layer is a module with a weight."""
+        return f"{layer}.weight" in dict(self.model.named_parameters())
+
+    @torch.no_grad()
+    def nll_loop(self, images: Tensor, samples: int = 20) -> None:
+        """Estimate log p(x) by importance samples, one image and one sample at a time."""
+        for image in images.split(1):
+            mean, log_variance = self.model.encode(image)
+            terms = []
+            for _ in range(samples):
+                eps = torch.randn_like(mean)
+                z = mean + (0.5 * log_variance).exp() * eps
+                ratio = 0.5 * (eps.square() + log_variance - z.square()).sum(1)
+                logits = self.model.logits(z).flatten(0, 3)
+                values = image.permute(0, 2, 3, 1).flatten().long()
+                terms.append(ratio - torch.nn.functional.cross_entropy(logits, values, reduction="sum"))
+            torch.stack(terms).logsumexp(0) - math.log(samples)
+
+    def kronfluence(self) -> Callable[[Tensor], object]:
+        """Fit kronfluence's EKFAC and return its self-influence scores."""
+        from kronfluence.analyzer import Analyzer, prepare_model
+        from kronfluence.arguments import FactorArguments, ScoreArguments
+        from kronfluence.task import Task
+        from kronfluence.utils.dataset import DataLoaderKwargs
+
+        layers = self.layers
+
+        class MinusLogProb(Task):
+            def compute_train_loss(self, batch: list[Tensor], model: torch.nn.Module, sample: bool = False) -> Tensor:
+                return -model(batch[0]).sum()
+
+            def compute_measurement(self, batch: list[Tensor], model: torch.nn.Module) -> Tensor:
+                return -model(batch[0]).sum()
+
+            def get_influence_tracked_modules(self) -> list[str]:
+                return layers
+
+        logging.disable(logging.WARNING)
+        folder, task = tempfile.mkdtemp(), MinusLogProb()
+        name, shape = self.model.name, self.shape
+        twin = oodkit.create_model(name, shape, device="cpu").eval()
+        twin.load_state_dict(self.model.state_dict())
+        analyzer = Analyzer("speed", prepare_model(twin, task), task, cpu=True, disable_tqdm=True, output_dir=folder)
+        analyzer.set_dataloader_kwargs(DataLoaderKwargs(num_workers=0))
+        analyzer.fit_all_factors(
+            "ekfac",
+            TensorDataset(self.fitting),
+            per_device_batch_size=32,
+            factor_args=FactorArguments(strategy="ekfac", use_empirical_fisher=True),
+            overwrite_output_dir=True,
+        )
+
+        def score(images: Tensor) -> None:
+            analyzer.compute_self_scores(
+                "self",
+                "ekfac",
+                TensorDataset(images),
+                per_device_train_batch_size=len(images),
+                score_args=ScoreArguments(damping_factor=1e-8),
+                overwrite_output_dir=True,
+            )
+
+        return score
+
+    def nngeometry(self) -> Callable[[Tensor], object]:
+        """Return nngeometry's gradients per image."""
+        from nngeometry.backend import TorchHooksJacobianBackend
+        from nngeometry.layercollection import LayerCollection
+
+        modules, collection = dict(self.model.named_modules()), LayerCollection()
+        for layer in self.layers:
+            collection.add_layer(layer, LayerCollection._module_to_layer(modules[layer]))
+        backend = TorchHooksJacobianBackend(
+            model=self.model, function=lambda x: self.model.log_prob(x).unsqueeze(1), layer_collection=collection
+        )
+        return lambda images: backend.get_jacobian((images.float(),))
+
+
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Return how long `work` takes, with all that it left on a GPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def measure(contenders: Contenders, batches: list[int], rounds: int, images: int) -> dict[str, dict[int, list[float]]]:
+    """Return images/s of each contender and batch size, one number for each round; the first round warms up."""
+    device = contenders.model.device
+    data = random_images(max(*batches, images), contenders.shape, seed=2).to(device)
+    speeds: dict[str, dict[int, list[float]]] = {name: {} for name in contenders.work}
+    for number in range(rounds + 1):
+        for name, work in contenders.work.items():
+            for batch in [1] if name in SLOW - {"nngeometry"} else [b for b in batches if name not in SLOW or b <= 64]:
+                count = min(8, images) if name in SLOW and batch < 8 else max(batch, min(images, 8 * batch))
+                parts = data[:count].split(batch)
+                took = seconds(lambda work=work, parts=parts: [work(part) for part in parts], device)
+                if number:
+                    speeds[name].setdefault(batch, []).append(count / took)
+    return speeds
+
+
+def peak_memory(kind: str, detector: str, queue: "multiprocessing.Queue[float]") -> None:
+    """Put, into `queue`, the megabytes that fitting and scoring 256 images at once add to a process."""
+    name, shape = MODELS[kind]
+    model = oodkit.create_model(name, shape, device="cpu").eval()
+    with torch.no_grad():
+        model.log_prob(random_images(8, shape))
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts again from what is held now
+    before = peak_kilobytes()
+    fitted = oodkit.create_detector(detector, model, batch_size=256).fit(random_images(FIT_IMAGES, shape))
+    fitted.score(random_images(256, shape))
+    queue.put((peak_kilobytes() - before) / 1024)
+
+
+def peak_kilobytes() -> int:
+    """Return the largest memory of this process since its peak was reset."""
+    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
+    return int(line.split()[1])
+
+
+def report(kind: str, contenders: Contenders, batches: list[int], rounds: int, images: int) -> list[dict[str, object]]:
+    """Return one row for each contender of a model."""
+    with contextlib.redirect_stdout(io.StringIO()):  # kronfluence prints
+        speeds = measure(contenders, batches, rounds, images)
+    best = {name: max(of, key=lambda b: statistics.median(of[b])) for name, of in speeds.items() if of}
+    reference = speeds["plain floor"][best["plain floor"]]
+    rows = []
+    for name, batch in best.items():
+        ratios = [a / b for a, b in zip(speeds[name][batch], reference, strict=True)]
+        row: dict[str, object] = {
+            "model": kind,
+            "contender": name,
+            "best_batch": batch,
+            "images_per_second": round(statistics.median(speeds[name][batch]), 2),
+            "to_plain_floor": [round(f(ratios), 3) for f in (statistics.median, min, max)],
+            "by_batch": {b: round(statistics.median(v), 2) for b, v in speeds[name].items()},
+        }
+        if name in contenders.detectors:
+            scoring = FIT_IMAGES / statistics.median(speeds[name][batch])
+            row["fit_to_score"] = round(contenders.fit_seconds[name] / scoring, 2)
+            if contenders.model.device.type == "cpu":
+                context = multiprocessing.get_context("spawn")
+                queue: multiprocessing.Queue[float] = context.Queue()
+                process = context.Process(target=peak_memory, args=(kind, name, queue))
+                process.start()
+                row["peak_megabytes"] = round(queue.get())
+                process.join()
+        rows.append(row)
+    return rows
+
+
+def show(rows: list[dict[str, object]], title: str) -> None:
+    """Print the rows as a table."""
+    table = Table(title=title, title_justify="left")
+    for heading in ("model", "contender", "images/s", "best batch", "/ plain floor", "fit / score", "peak MB"):
+        table.add_column(heading, justify="left" if heading in ("model", "contender") else "right")
+    for row in rows:
+        median, least, most = row["to_plain_floor"]
+        table.add_row(
+            str(row["model"]),
+            str(row["contender"]),
+            f"{row['images_per_second']:.1f}",
+            str(row["best_batch"]),
+            f"{median:.2f} ({least:.2f} to {most:.2f})",
+            str(row.get("fit_to_score", "")),
+            str(row.get("peak_megabytes", "")),
+        )
+    Console(width=110).print(table)
+
+
+def main() -> None:
+    """Measure what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--model", default="", help=f"of {', '.join(MODELS)}; all by default, with --quick the first")
+    parser.add_argument("--detector", default=",".join(DETECTORS), help="`rose-ekfac` must be among them")
+    parser.add_argument("--batch", default="", help="batch sizes [1,4,16,64,256,1024; --quick: 1,16,64]")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=256, help="images in one timing, at most [256; --quick: 64]")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--quick", action="store_true", help="less of all: about 3 minutes on 2 cores")
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    device = resolve_device(args.device)
+    models = args.model.split(",") if args.model else list(MODELS)[: 1 if args.quick else None]
+    batches = [int(b) for b in (args.batch or ("1,16,64" if args.quick else "1,4,16,64,256,1024")).split(",")]
+    rounds, images = (min(args.rounds, 3), min(args.images, 64)) if args.quick else (args.rounds, args.images)
+    rows = []
+    for kind in models:
+        print(f"measuring {kind} …", file=sys.stderr)
+        rows += report(kind, Contenders(kind, args.detector.split(","), device), batches, rounds, images)
+    settings = {
+        "date": str(date.today()),
+        "device": device_name(device),
+        "threads": args.threads,
+        "torch": torch.__version__,
+        "rounds": rounds,
+        "batches": batches,
+        "fitting_images": FIT_IMAGES,
+    }
+    if args.json:
+        print(json.dumps({**settings, "rows": rows}, indent=1))
+    else:
+        show(rows, ", ".join(f"{key} {value}" for key, value in settings.items()))
+
+
+if __name__ == "__main__":
+    main()
