@@ -57,7 +57,6 @@ ROWS = (
     Row("`rose-diag`, all convolutions", "rose-diag", ROSE, everything=True),
     Row("`rose-ekfac`, all convolutions", "rose-ekfac", ROSE, everything=True),
     Row("`rose-diag`, invertible, log-Mahalanobis", "rose-diag", {**ROSE, "aggregation": "mahalanobis"}),
-    Row("`rose-full`, invertible, log-Mahalanobis", "rose-full", {**ROSE, "aggregation": "mahalanobis"}),
     Row("`lratio-random`", "lratio-random", BACKGROUND),
     Row("`lratio-svd`", "lratio-svd", BACKGROUND),
     Row("`lratio-dct`", "lratio-dct", BACKGROUND),
