@@ -26,6 +26,12 @@ def test_the_program_of_the_readme(tmp_path, monkeypatch):
     assert (tmp_path / "rose.oodkit").exists()
 
 
+def test_the_program_of_the_page_on_p_values():
+    (program,) = snippets("docs/p-values.md")
+    exec(program, names := {})
+    assert names["detector"].predict(names["new"]).all()
+
+
 def test_the_detector_of_the_plugin_page_conforms(install):
     plugin, detector, _ = snippets("docs/plugins.md")
     install("oodkit-typical", plugin, detector=detector)
