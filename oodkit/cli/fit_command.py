@@ -11,11 +11,14 @@ __all__ = ["EXAMPLES", "add_arguments", "run"]
 
 EXAMPLES = """examples:
   oodkit fit --detector rose-ekfac --model-file vae.oodkit --id digits --out rose.oodkit
-  oodkit fit --detector rose-ekfac --model-file vae.oodkit --id my-pictures/ --out rose.oodkit --set damping=1e-6
+  oodkit fit --detector rose-ekfac --model-file vae.oodkit --id my-pictures/ --resize --out rose.oodkit --set damping=1e-6
   oodkit fit --detector rose-plus --model-file vae.oodkit --id digits --calibration digits --out plus.oodkit
 
 A model of your own:
   oodkit fit --detector rose-ekfac --model flow.py:make --weights flow.safetensors --id my-pictures/ --out rose.oodkit
+
+Two processes, or a GPU each:
+  torchrun --nproc-per-node 2 -m oodkit fit --detector rose-ekfac --model-file vae.oodkit --id digits --out rose.oodkit
 
 Give the images that the model was trained on. The file holds the model too: `oodkit score` needs nothing else."""
 
@@ -65,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     from oodkit.bench.sets import load_train_images
     from oodkit.detector import create_detector
     from oodkit.device import resolve_device
+    from oodkit.distributed import first_process
     from oodkit.loading import load_images
     from oodkit.model import load_model
 
@@ -97,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
         )
         detector.calibrate(held)
         calibrated = f", calibrated on {len(held):,} of {held.name}"
-    detector.save(args.out)
+    if first_process():
+        detector.save(args.out)
     say(f"{args.out}: {name}, fitted to {len(images):,} images of {images.name}{calibrated}")
     return 0

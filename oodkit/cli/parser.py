@@ -31,9 +31,9 @@ EXAMPLES = """examples:
   oodkit bench --id fashion-mnist --ood mnist,notmnist,noise --detector all
   oodkit list
   oodkit show rose-ekfac
-  oodkit train --model vae --id my-pictures/ --out vae.oodkit
-  oodkit fit --detector rose-ekfac --model-file vae.oodkit --id my-pictures/ --out rose.oodkit
-  oodkit score new-pictures/ --detector-file rose.oodkit
+  oodkit train --model vae --id my-pictures/ --resize --out vae.oodkit
+  oodkit fit --detector rose-ekfac --model-file vae.oodkit --id my-pictures/ --resize --out rose.oodkit
+  oodkit score new-pictures/ --detector-file rose.oodkit --resize
   oodkit explain picture.png --detector-file rose.oodkit --out maps/
 
 `oodkit COMMAND --help` has more."""

@@ -13,7 +13,7 @@ __all__ = ["EXAMPLES", "add_arguments", "run"]
 
 EXAMPLES = """examples:
   oodkit train --model vae --id digits --out vae.oodkit
-  oodkit train --model vae --id my-pictures/ --out vae.oodkit --epochs 20 --set vae.width=16
+  oodkit train --model vae --id my-pictures/ --resize --out vae.oodkit --epochs 20 --set vae.width=16
   oodkit train --model flow.py:make --id my-pictures/ --out flow.safetensors     a model of your own; its file is run
 
 Stopped by Ctrl-C or a kill, the same command goes on from the last finished epoch. Of a path without
