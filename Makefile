@@ -16,6 +16,9 @@ test-long: .venv/installed-dev  ## 200 kills, 2,000 damaged files, 50,000 images
 test-reference: .venv/installed-dev  ## the paper's figures from its own weights: needs the reference folder
 	$(BIN)/python -m pytest -m slow
 
+paper-cpu: .venv/installed-dev  ## what two cores can do of the paper in half an hour: needs the reference folder
+	$(BIN)/python benchmarks/paper_cpu.py
+
 lint: .venv/installed-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 

@@ -21,6 +21,8 @@ CARRY_LIMIT=$((64 * 1024 * 1024)) # bytes, with the code
 PART=15m                          # a file that comes back
 BACK_LIMIT=$((60 * 1024 * 1024))  # bytes, all of them
 WHEELS="pydantic pluggy rich safetensors filelock pytest hypothesis"
+WHEELHOUSE=build/gpu-wheels
+THERE="--python-version 3.12 --implementation cp --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64"
 SPECS=benchmarks/paper
 
 # What a step is: `spec` with its seeds side by side, each in a run folder of its own under runs/gpu/`folder`; or `command`.
@@ -54,11 +56,13 @@ pack() {
     done
     # One archive: the pictures of a .zip have the same JPEG header each, which only a common dictionary sees.
     tar -C $CARRIED -cf - data | xz -3 -T0 >$CARRIED/data.tar.xz && rm -r $CARRIED/data
-    # shellcheck disable=SC2086  # words
-    $PYTHON -m pip download -q --disable-pip-version-check -d $CARRIED/wheels --only-binary=:all: --python-version 3.12 \
-        --implementation cp --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 \
-        --platform manylinux2014_x86_64 $WHEELS 2>/dev/null
-    $PYTHON -m pip wheel -q --disable-pip-version-check --no-deps -w $CARRIED/wheels . 2>/dev/null
+    if [ ! -d $WHEELHOUSE ]; then
+        # shellcheck disable=SC2086  # words
+        $PYTHON -m pip download -q --disable-pip-version-check -d $WHEELHOUSE --only-binary=:all: $THERE $WHEELS 2>/dev/null
+    fi
+    cp $WHEELHOUSE/*.whl $CARRIED/wheels/
+    # What makes the code there an installed package: its name, version and entry points.
+    cp -r "$($PYTHON -c 'from importlib.metadata import distribution; print(distribution("oodkit")._path)')" $CARRIED/
     if [ -d "runs/gpu/$folder" ]; then tar -C runs/gpu --exclude=.lock --exclude=.owner -cf $CARRIED/state.tar "$folder"; fi
     local total
     total=$(($(size_of $CARRIED) + $(git ls-files -z | xargs -0 cat 2>/dev/null | wc -c)))
@@ -68,18 +72,19 @@ pack() {
 
 install() {
     $PYTHON - <<'PYTHON'
-import importlib, sys
+import importlib.util, sys
 missing = [name for name in ("torch", "numpy", "scipy", "sklearn", "PIL") if not importlib.util.find_spec(name)]
 if missing: sys.exit(f"gpu.sh: this machine lacks {', '.join(missing)}, which are too large to travel.")
 PYTHON
     local site=$PWD/$CARRIED/site
-    # --python-version: so that a dry run, whatever its Python, unpacks what will be unpacked there
+    # $THERE: so that a dry run, whatever its Python, unpacks what will be unpacked there
+    # shellcheck disable=SC2086  # words
     $PYTHON -m pip install -q --disable-pip-version-check --no-index --no-deps --no-compile --upgrade --target "$site" \
-        --only-binary=:all: --python-version 3.12 --implementation cp --platform manylinux_2_28_x86_64 \
-        --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 $CARRIED/wheels/*.whl
+        --only-binary=:all: $THERE $CARRIED/wheels/*.whl
     # What this Python cannot import (a dry run under another version), it must have by itself.
-    $PYTHON -c "import sys; sys.path.insert(0, '$site'); import pydantic_core" 2>/dev/null || rm -rf "$site"/pydantic* "$site"/safetensors*
-    export PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH}
+    $PYTHON -c "import sys; sys.path.insert(0, '$site'); import pydantic_core" 2>/dev/null || rm -rf "$site"/pydantic* "$site"/safetensors* "$site"/hypothesis*
+    cp -r $CARRIED/oodkit-*.dist-info "$site/"
+    export PYTHONPATH=$PWD:$PWD/plugins:$site
     mkdir -p runs/gpu
     tar -C $CARRIED -xf $CARRIED/data.tar.xz
     export OODKIT_DATA=$PWD/$CARRIED/data
@@ -129,7 +134,7 @@ collect() {
 }
 
 dry_run() {
-    local there step
+    local step
     there=$(mktemp -d)
     trap 'rm -rf "$there"' EXIT
     for step in ${*:-$STEPS}; do

@@ -14,11 +14,11 @@ from PIL import Image
 
 from oodkit.bench.metrics import auroc, fpr_at_tpr
 from oodkit.bench.plan import make_plan
-from oodkit.bench.report import as_json
 from oodkit.bench.runner import run_bench
 from oodkit.bench.sets import load_sets
 from oodkit.bench.spec import parse_settings, read_spec
 from oodkit.bench.store import fingerprint
+from oodkit.bench.tables import as_json
 from oodkit.errors import ImageError, OodkitError, OptionError, PluginError, RunFolderError, UnknownNameError
 from oodkit.loading import load_images
 
@@ -122,15 +122,15 @@ def test_a_folder_s_own_splits_are_kept(sets):
     for split, count in (("train", 6), ("test", 4)):
         (sets / "own" / split).mkdir(parents=True)
         for i in range(count):
-            pixels = rng.integers(0, 256, size=(9, 9, 3), dtype=np.uint8)
+            pixels = rng.integers(0, 256, size=(32, 32, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(sets / "own" / split / f"{i}.png")
-    loaded = load_sets(make_plan(spec(id="own")), None)[0]
+    loaded = load_sets(make_plan(spec(id="own", resize=True)), None)[0]
     assert (len(loaded.train), len(loaded.test)) == (6, 4)
     assert loaded.ood["bright.npz"].image_shape == loaded.test.image_shape == (3, 32, 32)
 
 
 def test_too_few_images_are_refused(sets):
-    np.savez(sets / "few.npz", images=np.zeros((5, 8, 8), dtype=np.uint8))
+    np.savez(sets / "few.npz", images=np.zeros((5, 32, 32), dtype=np.uint8))
     with pytest.raises(ImageError, match="5 images are too few to split"):
         run(id="few.npz")
 
@@ -161,8 +161,15 @@ def test_cells_are_what_the_detector_s_scores_give():
         assert cell.fpr80 == pytest.approx(fpr_at_tpr(known, others[cell.ood], 0.8))
         assert (cell.n_id, cell.n_ood, cell.seed) == (12, len(others[cell.ood]), 0)
     assert result.auroc("brightness", "bright.npz") == result.cells[0].auroc
-    steps = result.cells[0].sets["ood"]["steps"]
-    assert any("8x8 -> 32x32" in step for step in steps)
+    assert any("48 of 60" in step for step in result.cells[0].sets["id"]["steps"])
+
+
+def test_images_of_another_size_are_refused_or_converted_when_that_is_asked_for(stub, sets):
+    np.savez(sets / "small.npz", images=np.random.default_rng(0).integers(0, 256, (12, 8, 8), dtype=np.uint8))
+    with pytest.raises(ImageError, match=r"small.npz: .*not all 1x32x32.*--resize.*bilinear 8x8 -> 32x32"):
+        run(ood="small.npz")
+    cell = run(ood="small.npz", resize=True).cells[0]
+    assert "bilinear 8x8 -> 32x32" in cell.sets["ood"]["steps"]
 
 
 def test_a_second_run_makes_nothing(stub):

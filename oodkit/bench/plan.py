@@ -151,9 +151,7 @@ def _find_model(name: str, weights: Path | None) -> tuple[Registered[ModelSpec],
     if ".py:" in name:
         return _own_entry(name, weights), {}, Path(name.rpartition(":")[0])
     if weights is not None:
-        raise OptionError(
-            f"weights go with a model of your own, --model path/to/module.py:FUNCTION, not with {name}."
-        )
+        raise OptionError(f"weights go with a model of your own, --model path/to/module.py:FUNCTION, not with {name}.")
     if name in registry().models:
         return registry().model(name), {}, None
     path = Path(name).expanduser()

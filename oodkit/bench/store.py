@@ -29,7 +29,7 @@ from oodkit.artifact import read_artifact, write_artifact, write_atomically
 from oodkit.bench.cell import Cell
 from oodkit.errors import ArtifactError, RunFolderError
 
-__all__ = ["RunFolder", "Scores", "fingerprint", "read_cells", "read_missing"]
+__all__ = ["RunFolder", "Scores", "fingerprint", "read_cells", "read_missing", "read_scores"]
 
 Made = TypeVar("Made")
 
@@ -74,11 +74,31 @@ def read_missing(folder: Path) -> dict[str, str]:
     return {str(name): str(why) for name, why in missing.items()} if isinstance(missing, dict) else {}
 
 
-class RunFolder:
-    """An open run folder; use it as a context manager."""
+def read_scores(folder: Path, key: str) -> Scores | None:
+    """Return a run folder's scores; None where there are none, or, with a warning, where they are damaged."""
 
-    def __init__(self, path: Path) -> None:
+    def read(path: Path) -> Scores:
+        header, tensors = read_artifact(path, "scores")
+        try:
+            extremes = tensors["lowest"], tensors["highest"]
+            return Scores(tensors["scores"], header["images_per_second"], header["device"], *extremes)
+        except KeyError as error:
+            raise ArtifactError(f"{path}: {error} is missing.") from error
+
+    return RunFolder.read(folder / "scores" / f"{key}.safetensors", read)
+
+
+class RunFolder:
+    """An open run folder; use it as a context manager.
+
+    Args:
+        path: the folder; it is made where it does not exist.
+        wait: whether to wait for a process that has it; else the folder is refused.
+    """
+
+    def __init__(self, path: Path, *, wait: bool = False) -> None:
         self.path = path
+        self._wait = wait
         self._lock = FileLock(path / ".lock")
         self._cells: dict[str, Cell] = {}
 
@@ -91,17 +111,14 @@ class RunFolder:
         try:
             for name in ("scores", "models", "detectors"):
                 (self.path / name).mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise RunFolderError(
-                f"{self.path} is in use by {self._owner()}; wait for it, or choose another --run-folder."
-            ) from None
+            self._acquire()
         except OSError as error:
             raise RunFolderError(
                 f"cannot write the run folder {self.path}: {error.strerror or error}; choose another --run-folder."
             ) from error
         try:
             self._write_owner()
+            self._remove_unfinished()
             self._read_cells()
         except BaseException:
             self._lock.release()
@@ -114,6 +131,23 @@ class RunFolder:
         with suppress(OSError):
             self._owner_file.unlink(missing_ok=True)
         self._lock.release()
+
+    def _acquire(self) -> None:
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            if not self._wait:
+                raise RunFolderError(
+                    f"{self.path} is in use by {self._owner()}; wait for it with --wait, or choose another --run-folder."
+                ) from None
+            warnings.warn(f"{self.path} is in use by {self._owner()}; waiting for it.", stacklevel=3)
+            self._lock.acquire()
+
+    def _remove_unfinished(self) -> None:
+        for name in ("scores", "models", "detectors"):
+            for path in (self.path / name).rglob(".*"):  # what `write_atomically` had not yet renamed at a kill
+                if path.is_file():
+                    path.unlink(missing_ok=True)
 
     # --- rows
 
@@ -166,16 +200,7 @@ class RunFolder:
 
     def scores(self, key: str) -> Scores | None:
         """Return the stored scores; None where there are none, or, with a warning, where they are damaged."""
-
-        def read(path: Path) -> Scores:
-            header, tensors = read_artifact(path, "scores")
-            try:
-                extremes = tensors["lowest"], tensors["highest"]
-                return Scores(tensors["scores"], header["images_per_second"], header["device"], *extremes)
-            except KeyError as error:
-                raise ArtifactError(f"{path}: {error} is missing.") from error
-
-        return self.read(self.path / "scores" / f"{key}.safetensors", read)
+        return read_scores(self.path, key)
 
     def write_scores(self, key: str, scores: Scores, **about: Any) -> None:  # Any: what JSON can hold
         """Keep scores; `about` says in the file's header what they are of.
@@ -213,7 +238,8 @@ class RunFolder:
         """Remove what `work_folder` gave."""
         shutil.rmtree(self.path / "detectors" / key, ignore_errors=True)
 
-    def read(self, path: Path, load: Callable[[Path], Made]) -> Made | None:
+    @staticmethod
+    def read(path: Path, load: Callable[[Path], Made]) -> Made | None:
         """Return `load(path)`; None where there is no file, or, with a warning, where it is damaged."""
         if not path.exists():
             return None

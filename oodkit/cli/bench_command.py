@@ -11,7 +11,7 @@ EXAMPLES = """examples:
   oodkit bench                                            needs no download, a few minutes
   oodkit bench --detector all --model vae --id digits
   oodkit bench --id fashion-mnist --ood mnist,notmnist,noise,constant --epochs 5
-  oodkit bench --id my-pictures/ --ood other-pictures/,noise --set vae.width=16
+  oodkit bench --id my-pictures/ --ood other-pictures/,noise --resize --set vae.width=16
   oodkit bench --detector rose-ekfac --seeds 0,1,2 --set rose-ekfac.damping=1e-6 --json > result.json
   oodkit bench --spec run.toml --device cuda
 
@@ -29,6 +29,7 @@ Several tables [[run]] in it are as many runs in one folder; each changes what i
 FLAGS = {  # field of BenchSpec -> its flags and what stands for a value
     "detectors": (["--detector", "--detectors"], "NAMES"),
     "model": (["--model"], "NAME"),
+    "weights": (["--weights"], "FILE"),
     "id": (["--id"], "SET"),
     "ood": (["--ood"], "SETS"),
     "seeds": (["--seed", "--seeds"], "NUMBERS"),
@@ -42,7 +43,7 @@ FLAGS = {  # field of BenchSpec -> its flags and what stands for a value
     "engine": (["--engine"], "NAME"),
     "engine_address": (["--engine-address"], "ADDRESS"),
 }
-SWITCHES = ("download", "skip_missing")
+SWITCHES = ("resize", "download", "skip_missing", "wait")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,8 +75,8 @@ def run(args: argparse.Namespace) -> int:
     for spec in specs:
         make_plan(spec)  # before torch is imported, so that a typing error is answered at once
 
-    from oodkit.bench.report import as_json, failure_text, print_tables
     from oodkit.bench.runner import run_bench
+    from oodkit.bench.tables import as_json, failure_text, print_tables
 
     results = []
     for number, spec in enumerate(specs, 1):

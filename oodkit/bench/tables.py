@@ -2,9 +2,9 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
-from statistics import fmean, stdev
+from collections.abc import Callable
+from dataclasses import asdict
+from statistics import fmean
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -13,34 +13,17 @@ from rich.table import Table
 from rich.text import Text
 
 from oodkit.bench.cell import METRICS, OVERALL, Cell
+from oodkit.bench.figure import Figure, worst_of
 from oodkit.bench.runner import BenchResult
 
 __all__ = ["as_json", "failure_text", "print_tables"]
 
 TITLES = {"auroc": "AUROC", "auprc": "AUPRC", "fpr95": "FPR95", "fpr80": "FPR80"}
-LOWER_IS_BETTER = {"fpr95", "fpr80"}
 EDGE = 2  # columns to the left and right of a table
 LEGEND = (
     "AUROC, AUPRC (OOD positive): 1 is best; an AUROC below 0.5 is worse than chance. FPR95, FPR80: the share of "
     "OOD taken for ID where 95 % or 80 % of ID are kept; 0 is best."
 )
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A mean over seeds, and its standard deviation where there are several."""
-
-    mean: float
-    deviation: float | None
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> "Figure":
-        """Return the figure of the values, one per seed."""
-        values = list(values)
-        return cls(fmean(values), stdev(values) if len(values) > 1 else None)
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3f}" + ("" if self.deviation is None else f"±{self.deviation:.3f}")
 
 
 def print_tables(result: BenchResult, console: Console) -> None:
@@ -105,15 +88,11 @@ def _over_sets(result: BenchResult, detector: str, metric: str, join: Callable[[
     return Figure.of(join(values) for values in by_seed.values()) if by_seed else None
 
 
-def _worst(metric: str) -> Callable[[list[float]], float]:
-    return max if metric in LOWER_IS_BETTER else min
-
-
 def _figure(result: BenchResult, detector: str, ood: str, metric: str) -> Figure | None:
     if ood == "mean":
         return _over_sets(result, detector, metric, fmean)
     if ood == "worst":
-        return _over_sets(result, detector, metric, _worst(metric))
+        return _over_sets(result, detector, metric, worst_of(metric))
     found = _cells(result, detector, ood)
     return Figure.of(getattr(cell, metric) for cell in found) if found else None
 

@@ -1,0 +1,205 @@
+"""Run folders as a report sees them: rows in series, whatever runs they came from.
+
+A series is a detector on a model and an ID set, with one choice of options; its rows differ in OOD set and in seed. Of
+options, only those that differ between the rows are named. No torch, but for the scores.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from oodkit.bench.cell import OVERALL, Cell
+from oodkit.bench.figure import Figure, worst_of
+from oodkit.bench.report.paper import PaperFigure, Subject, paper_figure, paper_sets, subject_of
+from oodkit.bench.store import Scores, read_cells, read_missing, read_scores
+from oodkit.errors import RunFolderError
+
+__all__ = ["Runs", "Section", "Series", "read_runs"]
+
+RESIZED = "resized:"
+
+
+@dataclass(frozen=True)
+class Series:
+    """Rows that differ in OOD set and seed only; `cells` by OOD set, in the order of their seeds."""
+
+    detector: str
+    settings: str  # options that differ from those of the detector's other series: "vae.width=16, fitting_images=100"
+    options: dict[str, Any]  # the detector's, and the model's as "vae.width"; Any: what JSON can hold
+    cells: dict[str, list[Cell]]
+
+    @property
+    def label(self) -> str:
+        """What tables call it."""
+        return f"{self.detector}, {self.settings}" if self.settings else self.detector
+
+    @cached_property
+    def subject(self) -> Subject | None:
+        """The line of the paper that it is to be compared with."""
+        return subject_of(next(iter(self.cells.values()))[0])
+
+    def figure(self, ood: str, metric: str) -> Figure | None:
+        """Return the mean over the seeds; None where there is no row."""
+        found = self.cells.get(ood)
+        return Figure.of(getattr(cell, metric) for cell in found) if found else None
+
+    def over(self, sets: Iterable[str], metric: str) -> dict[str, Figure]:
+        """Return mean and worst over OOD sets; empty where there are fewer than two."""
+        figures = [f for f in (self.figure(ood, metric) for ood in sets) if f is not None]
+        if len(figures) < 2:
+            return {}
+        means = [f.mean for f in figures]
+        return {"mean": Figure.of([sum(means) / len(means)]), "worst": Figure.of([worst_of(metric)(means)])}
+
+    def paper(self, ood: str, metric: str) -> PaperFigure | None:
+        """Return the paper's figure; None for the overall mix, where the sets are not the paper's."""
+        if ood == OVERALL and set(self.mixed) != set(paper_sets(self.subject)):
+            return None
+        return paper_figure(self.subject, ood, metric)
+
+    @property
+    def mixed(self) -> list[str]:
+        """The sets of its overall mix."""
+        found = self.cells.get(OVERALL)
+        return list(found[0].sets["ood"]) if found else []
+
+    @property
+    def images_per_second(self) -> float | None:
+        """The median over its rows."""
+        speeds = sorted(c.images_per_second for cells in self.cells.values() for c in cells if c.images_per_second)
+        return speeds[len(speeds) // 2] if speeds else None
+
+
+@dataclass(frozen=True)
+class Section:
+    """All series of one family of models, or of none, on one ID set."""
+
+    id: str
+    model: str
+    series: list[Series]
+
+    @property
+    def title(self) -> str:
+        """What the report calls it."""
+        return f"{self.id}, {self.model or 'detectors without a model'}"
+
+    @cached_property
+    def sets(self) -> list[str]:
+        """The OOD sets of its rows, without brightness, control and mix; then those that only the paper has."""
+        ours = [ood for one in self.series for ood in one.cells]
+        theirs = [ood for one in self.series for ood in paper_sets(one.subject)]
+        plain = [o for o in (*ours, *theirs) if o != OVERALL and "*" not in o and not o.startswith(RESIZED)]
+        return list(dict.fromkeys(plain))
+
+    @cached_property
+    def controls(self) -> list[str]:
+        """The sets `resized:SET` of its rows."""
+        return list(dict.fromkeys(o for one in self.series for o in one.cells if o.startswith(RESIZED)))
+
+    @cached_property
+    def sweeps(self) -> dict[str, list[str]]:
+        """The sets of each brightness sweep, by the set that is swept, dark to bright."""
+        made = dict.fromkeys(o for one in self.series for o in one.cells if "*" in o)
+        bases = dict.fromkeys(ood.rpartition("*")[0] for ood in made)
+        found = {base: [o for o in made if o.rpartition("*")[0] == base] for base in bases}
+        known = {ood for one in self.series for ood in one.cells}
+        return {
+            base: sorted(
+                [*sets, *({base} & known)], key=lambda ood: float(ood.rpartition("*")[2]) if "*" in ood else 1.0
+            )
+            for base, sets in found.items()
+        }
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Everything that a report is made of."""
+
+    folders: list[Path]
+    sections: list[Section]
+    missing: dict[str, str]
+    damaged: int  # rows that cannot be read
+    cells: list[Cell] = field(repr=False)
+
+    def scores(self, key: str) -> Scores | None:
+        """Return raw scores by their hash; None where no folder has them."""
+        return next((found for folder in self.folders if (found := read_scores(folder, key)) is not None), None)
+
+
+def read_runs(folders: Iterable[str | Path]) -> Runs:
+    """Return the rows of run folders, in series. Nothing is locked or changed: a run may still be going on.
+
+    Raises:
+        RunFolderError: a folder holds no results.
+    """
+    paths = [Path(folder) for folder in folders]
+    cells: dict[Any, Cell] = {}  # Any: a tuple of what makes a row another measurement
+    missing: dict[str, str] = {}
+    damaged = 0
+    for path in paths:
+        file = path / "results.jsonl"
+        try:
+            found, bad = read_cells(file.read_bytes())
+        except OSError as error:
+            raise RunFolderError(
+                f"{path} is no run folder: there is no {file.name}; `oodkit bench` makes one."
+            ) from error
+        damaged += bad
+        missing |= read_missing(path)
+        for cell in found:
+            if cell.ood == OVERALL and any("*" in ood or ood.startswith(RESIZED) for ood in cell.sets["ood"]):
+                continue  # a mix of one set at many brightnesses sums up nothing
+            known = cells.get(_measurement(cell))
+            if known is None or (known.n_id, known.date) <= (cell.n_id, cell.date):
+                cells[_measurement(cell)] = cell  # of what was measured again, that on more images, or the latest
+    if not cells:
+        raise RunFolderError(f"{', '.join(map(str, paths))}: there is no finished cell to report.")
+    kept = list(cells.values())
+    present = {cell.ood for cell in kept}
+    return Runs(paths, _sections(kept), {n: why for n, why in missing.items() if n not in present}, damaged, kept)
+
+
+def _measurement(cell: Cell) -> tuple[str, ...]:
+    return cell.id, cell.model, cell.detector, _text(_options(cell)), cell.ood, str(cell.seed), cell.model_file
+
+
+def _options(cell: Cell) -> dict[str, Any]:  # Any: what JSON can hold
+    of_model = {f"{cell.model}.{name}": value for name, value in cell.model_options.items()}
+    return of_model | {name: value for name, value in cell.options.items() if name != "seed"}
+
+
+def _text(options: dict[str, Any]) -> str:  # Any: what JSON can hold
+    return json.dumps(options, sort_keys=True)
+
+
+def _sections(cells: list[Cell]) -> list[Section]:
+    by_section: dict[tuple[str, str], dict[str, list[Cell]]] = {}
+    for cell in cells:
+        by_series = by_section.setdefault((cell.id, cell.model), {})
+        by_series.setdefault(f"{cell.detector} {_text(_options(cell))}", []).append(cell)
+    return [Section(id, model, _series(list(found.values()))) for (id, model), found in by_section.items()]
+
+
+def _series(found: list[list[Cell]]) -> list[Series]:
+    made = []
+    for cells in found:
+        detector, options = cells[0].detector, _options(cells[0])
+        others = [_options(one[0]) for one in found if one[0].detector == detector]
+        by_set: dict[str, list[Cell]] = {cell.ood: [] for cell in cells}
+        for cell in sorted(cells, key=lambda cell: (cell.model_file, cell.seed)):
+            by_set[cell.ood].append(cell)
+        made.append(Series(detector, _differing(options, others), options, by_set))
+    return made
+
+
+def _differing(options: dict[str, Any], others: list[dict[str, Any]]) -> str:  # Any: what JSON can hold
+    """Return those options that are not the same in all of `others`."""
+    names = [name for name in options if len({_text({"": o.get(name)}) for o in others}) > 1]
+    return ", ".join(f"{name}={_plain(options[name])}" for name in names)
+
+
+def _plain(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,262 @@
+"""The report of run folders: what it compares with the paper, what it says is missing, and that names stay text."""
+
+import json
+import re
+from dataclasses import asdict
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from oodkit.bench.cell import Cell
+from oodkit.bench.metrics import auroc
+from oodkit.bench.report import plots
+from oodkit.bench.report.compare import gaps, option_groups, swept
+from oodkit.bench.report.markdown import as_markdown
+from oodkit.bench.report.page import as_html
+from oodkit.bench.report.paper import Subject, paper_figure, subject_of
+from oodkit.bench.report.runs import read_runs
+from oodkit.bench.runner import run_bench
+from oodkit.bench.spec import parse_settings, read_spec
+from oodkit.cli import main
+from oodkit.errors import RunFolderError
+
+pytest_plugins = ["bench_fixtures"]
+pytestmark = pytest.mark.usefixtures("stub", "sets")
+
+EVIL = "<b>&\"'|`x`"
+
+
+def cell(ood, value, *, seed=0, detector="rose-ekfac", options=None, width=None, **changes):
+    described = {
+        "count": 9,
+        "shape": [1, 32, 32],
+        "source": "there",
+        "steps": ["bilinear 28x28 -> 32x32"],
+        "skipped": 0,
+    }
+    sets = {"train": described, "id": described, "ood": described if ood != "overall" else changes.pop("mixed")}
+    numbers = dict.fromkeys(("auprc", "auprc_id", "fpr95", "fpr80", "fpr95_ood", "fpr80_ood"), 0.5)
+    fields = {
+        "key": f"{ood} {seed} {detector} {options} {width} {changes}",
+        "detector": detector,
+        "model": "vae",
+        "id": "fashion-mnist",
+        "ood": ood,
+        "seed": seed,
+        "n_id": 10,
+        "n_ood": 10,
+        "auroc": value,
+        **numbers,
+        "images_per_second": 100.0,
+        "non_finite_id": 0,
+        "non_finite_ood": 0,
+        "device": "cpu, 2 threads",
+        "options": {"seed": seed, **(options or {})},
+        "model_options": {"width": width},
+        "hashes": {"id_scores": "none"},
+        "sets": sets,
+        "versions": {"oodkit": "0.1.0", "torch": "2"},
+        "date": "2026-11-23T00:00:00+00:00",
+    }
+    return Cell(**{**fields, **changes})
+
+
+def runs_of(folder, *cells, missing=None):
+    folder.mkdir(exist_ok=True)
+    (folder / "results.jsonl").write_text("".join(json.dumps(asdict(one)) + "\n" for one in cells))
+    if missing:
+        (folder / "missing.json").write_text(json.dumps(missing))
+    return read_runs([folder])
+
+
+# --- the paper ------------------------------------------------------------------------------------------------------
+
+
+def test_figures_are_those_that_the_paper_prints():
+    def figure(model, detector, ood, metric="auroc", id="fashion-mnist", setting=""):
+        return str(paper_figure(Subject(id, model, detector, setting), ood, metric).value)
+
+    assert figure("vae", "rose-ekfac", "mnist") == "0.995"
+    assert figure("vae", "nll", "mnist", "auprc_id") == "0.334"  # Table 4
+    assert figure("vae", "nll", "mnist", "fpr80_ood") == "0.975"  # Table 5
+    assert figure("vae", "rose-ekfac", "mnist", setting="width x0.5") == "0.997"  # Table 3
+    assert figure("glow", "rose-diag", "mnist", setting="layers all") == "0.733"  # Table 7
+    assert figure("vae", "lratio-svd", "celeba*0.2", id="cifar10") == "0.575"  # Table 1
+    assert figure("", "rnd-svd", "svhn", id="cifar10", setting="strength 22") == "0.984"  # Table 11
+    assert figure("vae", "rose-ekfac", "noise") == "0.996"  # Table 2, where Table 6 has 0.992
+    assert paper_figure(Subject("fashion-mnist", "vae", "elbo", ""), "mnist", "auroc") is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "setting"),
+    [
+        ({}, ""),
+        ({"width": 32}, ""),
+        ({"width": 128}, "width x4"),
+        ({"detector": "lratio-svd", "options": {"strength": 28}}, ""),
+        ({"detector": "lratio-svd", "options": {"strength": 22}}, "strength 22"),
+        ({"detector": "lratio-random", "options": {"strength": None}}, ""),
+        ({"detector": "lratio-random", "options": {"strength": 0.3}}, ""),
+        ({"detector": "rnd-random", "options": {"strength": 0.1, "fitting_images": None}}, "strength 0.1"),
+        ({"model": "glow-fashion-mnist", "model_options": {"curvature": "all"}}, "layers all"),
+    ],
+)
+def test_a_cell_is_compared_with_the_line_of_its_settings(changes, setting):
+    assert subject_of(cell("mnist", 0.9, **changes)).setting == setting
+
+
+def test_what_the_paper_does_not_have_is_compared_with_nothing():
+    assert subject_of(cell("mnist", 0.9, model="glow")) is None  # smaller than the paper's
+    assert subject_of(cell("mnist", 0.9, model="glow-cifar10")) is None  # on another ID set
+    assert subject_of(cell("mnist", 0.9, options={"fitting_images": 10})) is None
+
+
+# --- what is read ---------------------------------------------------------------------------------------------------
+
+
+def test_seeds_are_averaged_and_options_kept_apart(tmp_path):
+    cells = [cell("mnist", 0.9), cell("mnist", 0.8, seed=1), cell("mnist", 0.5, options={"damping": 1.0})]
+    (section,) = runs_of(tmp_path / "run", *cells).sections
+    assert [one.label for one in section.series] == ["rose-ekfac", "rose-ekfac, damping=1.0"]
+    figure = section.series[0].figure("mnist", "auroc")
+    assert (figure.mean, figure.deviation) == (pytest.approx(0.85), pytest.approx(np.std([0.9, 0.8], ddof=1)))
+
+
+def test_of_two_measurements_the_one_on_more_images_counts_then_the_later(tmp_path):
+    cells = [
+        cell("mnist", 0.9, n_id=500),
+        cell("mnist", 0.8, n_id=10, date="2026-12-01"),
+        cell("noise", 0.7, date="2026-12-02"),
+        cell("noise", 0.6, date="2026-12-01"),
+    ]
+    (section,) = runs_of(tmp_path / "run", *cells).sections
+    assert [section.series[0].figure(ood, "auroc").mean for ood in ("mnist", "noise")] == [0.9, 0.7]
+
+
+def test_only_large_differences_are_gaps_and_the_mix_of_other_sets_is_not_compared(tmp_path):
+    cells = [cell("mnist", 0.975), cell("notmnist", 0.97), cell("overall", 0.1, mixed=["mnist", "notmnist"])]
+    found = gaps(runs_of(tmp_path / "run", *cells))
+    assert [(gap.ood, gap.paper, gap.table) for gap in found] == [("notmnist", 1.0, 2)]
+
+
+def test_sweeps_and_options_make_groups(tmp_path):
+    cells = [cell(f"mnist{star}", v) for star, v in (("*1.8", 0.9), ("", 0.7), ("*0.2", 0.2))]
+    cells += [cell("noise", 0.5 + n / 1e4, seed=s, options={"fitting_images": n}) for n in (1000, 10) for s in (0, 1)]
+    (section,) = runs_of(tmp_path / "run", *cells).sections
+    (sweep,) = swept(section)
+    assert (sweep.base, sweep.factors) == ("mnist", ["0.2", "1", "1.8"])
+    assert sweep.lines[0].values == [0.2, 0.7, 0.9]
+    assert sweep.lines[0].mean == pytest.approx(0.6)
+    assert sweep.lines[0].deviation == pytest.approx(np.std([0.2, 0.7, 0.9]))
+    (group,) = option_groups(section)
+    assert (group.option, [name for name, _ in group.by_set["noise"]]) == ("fitting_images", ["10", "1000"])
+
+
+def test_no_run_folder_is_one_sentence(tmp_path, capsys):
+    with pytest.raises(RunFolderError, match="no run folder"):
+        read_runs([tmp_path])
+    assert main(["report", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+# --- the page -------------------------------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """Collects tags, attributes and text, and checks that every tag is closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.attributes, self.text = [], set(), [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes += attrs
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_a_page_of_a_real_run_needs_no_network(sets, capsys):
+    run_bench(read_spec(detectors="brightness,darkness", id="id.npz", ood="bright.npz,mixed.npz", seeds="0,1"))
+    run_bench(
+        read_spec(detectors="brightness", id="id.npz", ood="mixed.npz", options=parse_settings(["light.scale=9"]))
+    )
+    assert main(["report", "runs/id"]) == 0
+    file = sets / "runs" / "id" / "report.html"
+    assert capsys.readouterr().out == "runs/id/report.html\n"
+    text = file.read_text()
+    page = Page(text)
+    assert "script" not in page.tags and "link" not in page.tags
+    addresses = [value for name, value in page.attributes if name in ("src", "href")]
+    assert addresses and all(value.startswith("data:image/png;base64,") for value in addresses)
+    assert not re.search(r"url\(|@import", text)
+    assert text.count("<svg") >= 2 + 6  # ROC curves of two sets, histograms of three series and two sets
+    assert "brightness, scale=9.0" in page.text
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_every_name_is_escaped(tmp_path):
+    described = {"count": 9, "shape": [1, 32, 32], "source": EVIL, "steps": [EVIL], "skipped": 0}
+    evil = cell(
+        EVIL, 0.5, detector=EVIL, options={EVIL: EVIL}, model=EVIL, id=EVIL, device=EVIL, model_file=EVIL,
+        model_options={EVIL: EVIL}, sets={"train": described, "id": described, "ood": described},
+        versions={"oodkit": EVIL, "torch": EVIL, EVIL: EVIL}, date=EVIL,
+    )  # fmt: skip
+    runs = runs_of(tmp_path / "run", evil, missing={EVIL + "!": EVIL})
+    page = Page(as_html(runs))
+    assert "b" not in page.tags
+    assert any(EVIL in text for text in page.text)
+    assert not re.search(r"(?<!\\)<b>", as_markdown(runs))
+
+
+def test_markdown_says_what_is_missing(tmp_path):
+    runs = runs_of(tmp_path / "run", cell("mnist", 0.9), cell("noise", 0.996), missing={"kmnist": "not here"})
+    text = as_markdown(runs)
+    (row,) = [line for line in text.splitlines() if line.startswith("| rose-ekfac")]
+    columns = [part.strip() for part in text.splitlines()[2].strip("|").split("|")]
+    values = dict(zip(columns, (part.strip() for part in row.strip("|").split("|")), strict=True))
+    assert values["mnist"] == "0.900 (0.995, -0.095)"
+    assert values["noise"] == "0.996 (0.996, 0.000)"
+    assert values["kmnist"] == "no data (0.997)"
+    assert values["svhn"] == "not run (1.000)"
+    assert "No data: kmnist." in text
+
+
+# --- plots ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_area_under_the_drawn_curve_is_the_auroc(tied):
+    rng = np.random.default_rng(0)
+    known, other = rng.normal(size=90), rng.normal(1, 1, size=70)
+    if tied:
+        known, other = known.round(), other.round()
+    (path,) = re.findall(r'class="line c3" d="M([^"]+)"', plots.roc("x", [(3, known, other)]))
+    points = np.array([[float(n) for n in point.split()] for point in path.split("L")])
+    x = (points[:, 0] - points[0, 0]) / (points[-1, 0] - points[0, 0])
+    y = (points[:, 1] - points[0, 1]) / (points[-1, 1] - points[0, 1])
+    assert np.trapezoid(y, x) == pytest.approx(auroc(known, other), abs=0.006)  # drawn to a tenth of a pixel
+
+
+def test_plots_bear_scores_without_a_range():
+    for known, other in (
+        ([1.0] * 3, [1.0] * 2),
+        ([np.inf] * 2, [0.0]),
+        ([1.0, 2.0], [np.inf] * 4),
+        ([1e-3, 1e9], [0.0]),
+    ):
+        assert "nan" not in plots.histogram("x", np.array(known), np.array(other))
+        assert "nan" not in plots.roc("x", [(0, np.array(known), np.array(other))])
