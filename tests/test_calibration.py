@@ -97,7 +97,7 @@ def test_calibration_and_alpha_are_saved(tmp_path):
     fitted.calibrate(held).alpha = 0.3
     fitted.save(tmp_path / "detector.oodkit")
     again = oodkit.load_detector(tmp_path / "detector.oodkit", device="cpu")
-    assert again.alpha == 0.3 and again.threshold == fitted.threshold
+    assert (again.alpha, again.threshold) == (fitted.alpha, fitted.threshold)
     assert torch.equal(again.p_value(new), fitted.p_value(new))
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["LEVELS", "log_categorical"]
+__all__ = ["LEVELS", "describe_categorical", "log_categorical"]
 
 LEVELS = 256  # values of a sub-pixel
 
@@ -34,6 +34,27 @@ def log_categorical(maps: Tensor, last: nn.ConvTranspose2d, images: Tensor) -> T
     size = _images_at_once(maps, last.weight)
     pairs = zip(maps.split(size), images.split(size), strict=True)
     return torch.cat([_log_prob(_by_subpixel(last(part)), _values(of_part))[0] for part, of_part in pairs])
+
+
+def describe_categorical(maps: Tensor, last: nn.ConvTranspose2d, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return −log p of each sub-pixel, its expectation in [0, 1], and its entropy, (N, H, W, C) each.
+
+    Args:
+        maps: what enters the last layer, (N, n, H/2, W/2).
+        last: the layer that makes the logits, (N, C·256, H, W).
+        images: uint8, (N, C, H, W).
+    """
+    size = _images_at_once(maps, last.weight)
+    levels = torch.arange(LEVELS, dtype=maps.dtype, device=maps.device) / (LEVELS - 1)
+    parts = []
+    for part, of_part in zip(maps.split(size), images.split(size), strict=True):
+        logits = _by_subpixel(last(part))
+        p = logits.softmax(-1)
+        log_total = logits.amax(-1) - p.amax(-1).log()
+        nll = log_total - logits.gather(-1, _values(of_part).unsqueeze(-1)).squeeze(-1)
+        parts.append((nll, p @ levels, log_total - torch.einsum("...k,...k->...", p, logits)))
+    nlls, expected, entropies = (torch.cat(column) for column in zip(*parts, strict=True))
+    return nlls, expected, entropies
 
 
 class _LogCategorical(torch.autograd.Function):

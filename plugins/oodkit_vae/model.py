@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from oodkit import ImageError, LatentVariableModel, kl_divergence
-from oodkit_vae.likelihood import LEVELS, log_categorical
+from oodkit_vae.likelihood import LEVELS, describe_categorical, log_categorical
 from oodkit_vae.options import VaeOptions
 
 __all__ = ["Vae"]
@@ -70,21 +70,16 @@ class Vae(LatentVariableModel):
         (what differs within 2x2 pixels), `residual_middle` (within 4x4, beyond that) and `residual_coarse` (the rest).
         """
         mean, log_variance = self.encode(images)
-        logits = self.logits(mean)
-        log_p = logits.log_softmax(-1)
-        p = log_p.exp()
-        values = images.permute(0, 2, 3, 1).long()  # (N, H, W, C)
-        levels = torch.arange(LEVELS, dtype=p.dtype, device=p.device) / (LEVELS - 1)
-        expected = (p @ levels).permute(0, 3, 1, 2)  # (N, C, H, W)
-        residual = images.to(p.dtype) / 255 - expected
+        maps = self.decoder[:-1](mean[:, :, None, None])
+        nll, expected, entropy = describe_categorical(maps, self.decoder[-1], images)  # (N, H, W, C) each
+        residual = images.to(expected.dtype) / 255 - expected.permute(0, 3, 1, 2)  # (N, C, H, W)
         blocks = F.avg_pool2d(residual, 2)  # (N, C, 16, 16)
         coarse = F.avg_pool2d(blocks, 2)
-        nll = -log_p.gather(-1, values.unsqueeze(-1)).flatten(1)  # (N, H·W·C)
         return {
-            "reconstruction_nll": nll.sum(1),
-            "nll_deviation": nll.std(1),
+            "reconstruction_nll": nll.flatten(1).sum(1),
+            "nll_deviation": nll.flatten(1).std(1),
             "kl": kl_divergence(mean, log_variance),
-            "entropy": -(p * log_p).flatten(1).sum(1),
+            "entropy": entropy.flatten(1).sum(1),
             "residual": residual.flatten(1).norm(dim=1),
             "residual_fine": (residual - F.interpolate(blocks, scale_factor=2)).flatten(1).norm(dim=1),
             "residual_middle": 2 * (blocks - F.interpolate(coarse, scale_factor=2)).flatten(1).norm(dim=1),
