@@ -87,15 +87,17 @@ class SeedWork:
 
     def _find_or_train(self) -> GenerativeModel:
         file = self.folder.model_file(self.key)
+        checkpoint = file.with_suffix(".checkpoint")
         model = self.folder.read(file, lambda path: load_model(path, self.device))
         if model is not None:
+            checkpoint.unlink(missing_ok=True)  # a run was killed before it could
             return model
         name, train = self.plan.model.spec.name, self.sets.train
         self.say(
             f"training {name} on {train.name}: {len(train):,} images, "
             f"{self.plan.model_options.epochs} epochs, seed {self._training_seed}"
         )
-        start, checkpoint = time.perf_counter(), file.with_suffix(".checkpoint")
+        start = time.perf_counter()
         with _DiskErrors():
             model = train_model(
                 name,
@@ -212,6 +214,7 @@ class DetectorWork:
         size, file = self.shared.plan.spec.batch_size, self.folder.detector_file(self.key)
         detector = self.folder.read(file, lambda path: load_detector(path, self.shared.device, size))
         if detector is not None:
+            self.folder.drop_work_folder(self.key)  # a run was killed before it could
             return detector
         detector = create_detector(
             self.planned.name,
