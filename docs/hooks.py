@@ -6,16 +6,28 @@ import json
 import os
 from typing import Any
 
+import oodkit
 from oodkit.cli import main
 from oodkit.cli.parser import COMMANDS
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:  # Any: mkdocs' page, config and files
     """Return the page with its markers replaced."""
-    for marker, text in (("<!-- options -->", _options), ("<!-- commands -->", _commands)):
+    for marker, text in (
+        ("<!-- options -->", _options),
+        ("<!-- commands -->", _commands),
+        ("<!-- python -->", _public_names),
+    ):
         if marker in markdown:
             markdown = markdown.replace(marker, text())
     return markdown
+
+
+def _public_names() -> str:
+    homes = {name: getattr(getattr(oodkit, name), "__module__", "") for name in oodkit.__all__}
+    # The hooks, their marker and their specs follow, in oodkit.plugin.
+    ours = {name: home for name, home in homes.items() if home.startswith("oodkit.") and home != "oodkit.plugin"}
+    return "\n".join(f"::: {home}.{name}" for name, home in ours.items())
 
 
 def _printed(*arguments: str) -> str:

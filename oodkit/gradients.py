@@ -75,7 +75,10 @@ class LayerGradient:
         numbers = self.inputs.shape[2] * self.outputs.shape[2]
         budget = 2**18 * torch.get_num_threads() if self.inputs.device.type == "cpu" else 2**27
         size = max(1, budget // numbers)
-        return [LayerGradient(*part) for part in zip(self.inputs.split(size), self.outputs.split(size), strict=True)]
+        return [
+            LayerGradient(self.inputs[start : start + size], self.outputs[start : start + size])
+            for start in range(0, len(self.inputs), size)
+        ]
 
 
 def layer_gradients(
@@ -92,7 +95,8 @@ def layer_gradients(
         layers: names of modules or of parameters; by default `model.curvature_layers()`.
 
     Raises:
-        PluginError: a name that the model does not have; a layer that log p does not pass through, or whose first
+        PluginError: a name that the model does not have; a layer whose class changes what Linear or a convolution does;
+            a layer that log p does not pass through, or whose first
             axis is not the images, or whose weight enters log p outside of it too (name the parameter instead).
     """
     names = list(layers) if layers is not None else model.curvature_layers()
@@ -100,6 +104,12 @@ def layer_gradients(
     if unknown := [n for n in names if n not in parameters and not isinstance(modules.get(n), tuple(_FACTORS))]:
         raise PluginError(f"the model has no Linear, Conv2d, ConvTranspose2d or parameter called {', '.join(unknown)}.")
     hooked = {n: modules[n] for n in names if n not in parameters}
+    # A subclass that masks or scales its weight has another gradient than its inputs and outputs tell.
+    if own := [n for n, m in hooked.items() if not any(type(m).forward is kind.forward for kind in _FACTORS)]:
+        raise PluginError(
+            f"layer {own[0]!r} is a {type(modules[own[0]]).__name__} with a forward of its own; name its parameters "
+            f"({own[0]}.weight, …), whose whole gradient is taken."
+        )
     with frozen(model):
         gradients = _by_hooks(model, images, hooked) if hooked else {}
         gradients |= _by_vmap(model, images, {n: parameters[n] for n in names if n in parameters})

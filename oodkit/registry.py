@@ -158,13 +158,14 @@ def _collect(found: Registry, module: object, distribution: str, version: str) -
     manager.add_hookspecs(Hooks)
     manager.register(module)
     manager.check_pending()
-    for table, hook, kind in (
-        (found.detectors, manager.hook.oodkit_detectors, DetectorSpec),
-        (found.models, manager.hook.oodkit_models, ModelSpec),
-        (found.datasets, manager.hook.oodkit_datasets, DatasetSpec),
-        (found.curvatures, manager.hook.oodkit_curvatures, CurvatureSpec),
-    ):
-        for spec in _specs(hook(), kind):
+    tables: list[tuple[Any, list[Any]]] = [  # Any: by kind of spec
+        (found.detectors, list(_specs(manager.hook.oodkit_detectors(), DetectorSpec))),
+        (found.models, list(_specs(manager.hook.oodkit_models(), ModelSpec))),
+        (found.datasets, list(_specs(manager.hook.oodkit_datasets(), DatasetSpec))),
+        (found.curvatures, list(_specs(manager.hook.oodkit_curvatures(), CurvatureSpec))),
+    ]
+    for table, specs in tables:  # all hooks have returned well: a package is taken whole or not at all
+        for spec in specs:
             found.add(table, Registered(spec, distribution, version, getattr(module, "__name__", "")))
 
 

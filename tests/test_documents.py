@@ -56,3 +56,9 @@ def test_public_names_in_documents_exist(file):
     for name in set(re.findall(r"\boodkit\.([a-zA-Z]\w*)\b", (ROOT / file).read_text())):
         submodule = (ROOT / "oodkit" / name).exists() or (ROOT / "oodkit" / f"{name}.py").exists()
         assert submodule or hasattr(oodkit, name), f"{file} names oodkit.{name}, which does not exist."
+
+
+def test_every_page_is_in_the_navigation_of_the_site():
+    navigation = (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2]
+    pages = {page.relative_to(ROOT / "docs").as_posix() for page in ROOT.glob("docs/**/*.md")}
+    assert set(re.findall(r"(\S+\.md)", navigation)) == pages  # `make docs` would say so too, and stop

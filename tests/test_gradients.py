@@ -346,3 +346,25 @@ def test_factored_forms_agree_with_the_dense_gradient(n, s, o, i, seed):
         assert_same(gradient.sum_of_squares(), (dense**2).sum(0))
         assert_same(gradient.weighted_squares(weight), (dense**2 * weight).sum((1, 2)))
     assert LayerGradient.from_dense(dense).inputs.shape[1] == min(o, i)
+
+
+def test_a_layer_with_a_forward_of_its_own_is_taken_by_its_parameters_only():
+    """Masked, half of the weight has no gradient: the layer's inputs and outputs do not know."""
+
+    class Masked(nn.Linear):
+        def forward(self, x):
+            return F.linear(x, self.weight * (torch.arange(4) < 2), self.bias)
+
+    class Model(GenerativeModel):
+        def __init__(self):
+            super().__init__((1, 2, 2), ModelOptions())
+            self.layer = Masked(4, 3)
+
+        def log_prob(self, images):
+            return -self.layer(images.flatten(1).float()).square().sum(1)
+
+    model, images = Model(), torch.arange(8, dtype=torch.uint8).view(2, 1, 2, 2)
+    with pytest.raises(PluginError, match=r"is a Masked with a forward of its own; name its parameters \(layer.weight"):
+        layer_gradients(model, images, ["layer"])
+    dense = layer_gradients(model, images, ["layer.weight"])["layer.weight"].dense()
+    assert not dense[..., 2:].any() and dense[..., :2].any()

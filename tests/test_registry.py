@@ -61,6 +61,19 @@ def test_a_package_of_our_interface_is_taken(install):
     assert registry().problems == [] and "foo" in registry().curvatures
 
 
+def test_a_package_with_one_bad_hook_is_left_out_whole(install):
+    install("oodkit-half", CURVATURE.format(name="half") + "\n@hookimpl\ndef oodkit_models():\n    return 'none'")
+    assert len(registry().problems) == 1 and "half" not in registry().curvatures
+
+
+def test_a_method_that_would_hide_the_state_of_a_detector_is_refused():
+    with pytest.raises(oodkit.PluginError, match=r"Mine defines '_fitted'.*rename it"):
+
+        class Mine(oodkit.Detector):
+            def _fitted(self):
+                return True
+
+
 def test_an_option_that_create_detector_takes_itself_is_refused(install):
     install(
         "oodkit-shadow",
@@ -110,9 +123,7 @@ def test_static_names_are_the_lazy_ones():
 
     tree = ast.parse(inspect.getsource(oodkit))
     static = {alias.name: f.module for f in ast.walk(tree) if isinstance(f, ast.ImportFrom) for alias in f.names}
-    lazy = {
-        name: getattr(oodkit, name).__module__ for name in oodkit.__all__ if name not in ("__version__", *VALUES)
-    }
+    lazy = {name: getattr(oodkit, name).__module__ for name in oodkit.__all__ if name not in ("__version__", *VALUES)}
     del static["import_module"], static["TYPE_CHECKING"]
     for name in VALUES:
         assert static.pop(name) == "oodkit.plugin"
