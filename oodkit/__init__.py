@@ -19,6 +19,7 @@ _PUBLIC = {
     "create_detector": "oodkit.detector",
     "load_detector": "oodkit.detector",
     "benjamini_hochberg": "oodkit.calibration",
+    "shared_work": "oodkit.distributed",
     # extending it
     "Detector": "oodkit.detector",
     "DetectorOptions": "oodkit.options",
@@ -95,6 +96,7 @@ if TYPE_CHECKING:  # what __getattr__ resolves, for editors and mypy; a test hol
     from oodkit.detector import (
         load_detector as load_detector,
     )
+    from oodkit.distributed import shared_work as shared_work
     from oodkit.errors import (
         ArtifactError as ArtifactError,
     )

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from oodkit.distributed import share_of, summed
 from oodkit.errors import ImageError
 from oodkit.gradients import LayerGradient, layer_gradients
 from oodkit.images import ImageSet
@@ -78,11 +79,12 @@ def fit_curvature(
         ImageError: a gradient is not finite.
     """
     passes = max((a.passes for a in approximations.values()), default=0)
-    batches = -(-len(images) // batch_size)
+    ours = share_of(images)
+    batches = -(-len(ours) // batch_size)
     with progress_bar("Fisher information", total=passes * batches) as bar:
         for number in range(passes):
             totals: dict[str, dict[str, Tensor]] = {name: {} for name in approximations}
-            for batch in images.batches(batch_size):
+            for batch in ours.batches(batch_size):
                 gradients = layer_gradients(model, batch.to(model.device), list(approximations))
                 for name, gradient in gradients.items():
                     # float64: float32 products leave rounding errors in F's small eigenvalues, larger than the damping
@@ -91,6 +93,7 @@ def fit_curvature(
                         totals[name][key] = value.double() if total is None else total.add_(value)
                 bar.advance()
             for name, approximation in approximations.items():
+                totals[name] = {key: summed(value, len(images)) for key, value in totals[name].items()}
                 if not all(t.isfinite().all() for t in totals[name].values()):
                     raise ImageError(f"gradients of layer {name!r} are not finite on the fitting images.")
                 approximation.state |= approximation.end_pass(totals[name], len(images), number)

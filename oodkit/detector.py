@@ -18,6 +18,7 @@ from oodkit.artifact import read_artifact, write_artifact
 from oodkit.calibration import check_alpha, p_values
 from oodkit.curvature import CurvatureApproximation
 from oodkit.device import resolve_device
+from oodkit.distributed import gathered, share_of
 from oodkit.errors import ArtifactError, NotFittedError, PluginError
 from oodkit.explanation import Explanation
 from oodkit.images import ImageSet, Shape, check_images
@@ -71,6 +72,16 @@ class Detector(ABC, Generic[OptionsT]):
         self._model = model
         self._fitted = False
         self._calibration: Tensor | None = None  # scores of held-out images, float32 (n,), ascending, on the CPU
+
+    def __init_subclass__(cls) -> None:
+        """Refuse names that would hide what this class keeps in them.
+
+        Raises:
+            PluginError: names the method to rename.
+        """
+        super().__init_subclass__()
+        if hidden := vars(cls).keys() & {"_model", "_fitted", "_calibration"}:
+            raise PluginError(f"{cls.__name__} defines {hidden.pop()!r}, which Detector keeps its own in; rename it.")
 
     @abstractmethod
     def _fit(self, images: ImageSet) -> dict[str, Tensor]:
@@ -256,11 +267,12 @@ class Detector(ABC, Generic[OptionsT]):
         """
         parts = []
         model = frozen(self._model) if self._model is not None else nullcontext()
-        with torch.no_grad(), model, progress_bar(text or self.name, total=len(images)) as bar:
-            for batch in images.batches(self.batch_size):
+        ours = share_of(images)
+        with torch.no_grad(), model, progress_bar(text or self.name, total=len(ours)) as bar:
+            for batch in ours.batches(self.batch_size):
                 parts.append(function(batch.to(self.device)))
                 bar.advance(len(batch))
-        return torch.cat(parts)
+        return gathered(torch.cat(parts), len(images))
 
     def save(self, path: str | Path) -> None:
         """Write the fitted detector, with its model, to one safetensors file, atomically.

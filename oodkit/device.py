@@ -1,5 +1,7 @@
 """Where the work is done: `auto`, `cpu`, `cuda` or `cuda:1`."""
 
+import os
+
 import torch
 
 from oodkit.errors import DeviceError
@@ -14,7 +16,8 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
         DeviceError: a text that is no device, or a CUDA device that this machine does not have.
     """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        # torchrun: a GPU for each process of this machine
+        return torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
     except RuntimeError:

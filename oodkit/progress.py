@@ -13,6 +13,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from oodkit.distributed import first_process
+
 __all__ = ["progress_bar"]
 
 
@@ -43,5 +45,7 @@ def progress_bar(text: str, total: int, done: int = 0) -> Generator[Bar]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(
+        *columns, console=console, transient=True, disable=not (console.is_terminal and first_process())
+    ) as progress:
         yield Bar(progress, text, total, done)

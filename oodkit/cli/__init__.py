@@ -4,14 +4,17 @@ Exit codes: 0 done; 1 some of it failed, or a bug of ours (with a traceback); 2 
 sentence; 130 interrupted, with the line that goes on.
 """
 
+import argparse
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from pathlib import Path
 
 from oodkit.cli.output import warnings_as_lines
 from oodkit.cli.parser import build_parser, parse
-from oodkit.errors import OodkitError
+from oodkit.errors import OodkitError, OptionError
 
 __all__ = ["main"]
 
@@ -46,5 +49,23 @@ def _run(arguments: list[str]) -> int:
         parser.print_help()
         return 0
     args = parse(parser, arguments)
-    code: int = args.run(args)
-    return code
+    run: Callable[[argparse.Namespace], int] = args.run
+    return _run_shared(run, args, arguments[0]) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else run(args)
+
+
+def _run_shared(run: Callable[[argparse.Namespace], int], args: argparse.Namespace, command: str) -> int:
+    """Run a command in one of several processes that `torchrun` started; only the first one prints.
+
+    Raises:
+        OptionError: a command whose work is not shared.
+    """
+    if command not in ("fit", "score"):
+        raise OptionError(f"`oodkit {command}` runs in one process; torchrun is for `oodkit fit` and `oodkit score`.")
+    from oodkit.distributed import first_process, shared_work
+
+    with shared_work(), ExitStack() as stack:
+        if not first_process():
+            nowhere = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
+            stack.enter_context(redirect_stdout(nowhere))
+            stack.enter_context(redirect_stderr(nowhere))
+        return run(args)

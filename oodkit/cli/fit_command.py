@@ -18,7 +18,8 @@ A model of your own:
   oodkit fit --detector rose-ekfac --model flow.py:make --weights flow.safetensors --id my-pictures/ --out rose.oodkit
 
 Two processes, or a GPU each:
-  torchrun --nproc-per-node 2 -m oodkit fit --detector rose-ekfac --model-file vae.oodkit --id digits --out rose.oodkit
+  torchrun --standalone --nproc-per-node 2 -m oodkit fit --detector rose-ekfac --model-file vae.oodkit \\
+    --id digits --out rose.oodkit
 
 Give the images that the model was trained on. The file holds the model too: `oodkit score` needs nothing else."""
 

@@ -24,6 +24,7 @@ __all__ = ["EXAMPLES", "add_arguments", "run"]
 EXAMPLES = """examples:
   oodkit score picture.png folder/ --detector-file rose.oodkit > scores.csv
   oodkit score images.npz --detector-file rose.oodkit --json
+  torchrun --standalone --nproc-per-node 2 -m oodkit score images.npz --detector-file rose.oodkit > scores.csv
 
 Higher = more out-of-distribution. With a detector that `oodkit fit --calibration` wrote, each image's p-value
 follows, and whether it is called OOD at the false-alarm rate --alpha. A folder or .zip is scored picture by

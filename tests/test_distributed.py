@@ -1,0 +1,65 @@
+"""`torchrun`: two processes fit and score with the numbers of one."""
+
+import csv
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import oodkit
+from oodkit.cli import main
+
+IMAGES = torch.randint(256, (41, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)).numpy()
+
+
+def in_two_processes(*arguments):
+    """Run a command in two processes; return the finished process."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return subprocess.run(
+        [*command, "-m", "oodkit", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.fixture
+def vae(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savez("images.npz", images=IMAGES)
+    oodkit.create_model("vae", (1, 32, 32), width=2, latent=3, device="cpu").save("vae.oodkit")
+
+
+@pytest.mark.usefixtures("vae")
+def test_two_processes_fit_and_score_as_one(capsys):
+    fit = ["fit", "--detector", "rose-ekfac", "--model-file", "vae.oodkit", "--id", "images.npz", "--out"]
+    score = ["score", "images.npz", "--detector-file"]
+    assert main([*fit, "one.oodkit", "--set", "damping=1e-4"]) == 0
+    capsys.readouterr()
+    assert main([*score, "one.oodkit"]) == 0
+    alone = capsys.readouterr().out
+
+    fitted = in_two_processes(*fit, "two.oodkit", "--set", "damping=1e-4")
+    assert fitted.returncode == 0, fitted.stderr
+    assert fitted.stderr.count("two.oodkit: rose-ekfac, fitted to 33 images") == 1
+    one, two = oodkit.load_detector("one.oodkit", "cpu"), oodkit.load_detector("two.oodkit", "cpu")
+    for key, value in one.state.items():
+        if "basis" not in key:  # an eigenvector's sign is free
+            torch.testing.assert_close(two.state[key], value, rtol=1e-4, atol=1e-7)
+    shared = in_two_processes(*score, "two.oodkit")
+    assert shared.returncode == 0, shared.stderr
+    columns = [[float(row["score"]) for row in csv.DictReader(text.splitlines())] for text in (alone, shared.stdout)]
+    assert len(columns[1]) == 41
+    np.testing.assert_allclose(columns[1], columns[0], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.usefixtures("vae")
+def test_what_is_not_shared_says_so():
+    refused = in_two_processes("train", "--model", "vae", "--id", "images.npz", "--out", "x.oodkit")
+    assert refused.returncode != 0
+    assert "`oodkit train` runs in one process" in refused.stderr
