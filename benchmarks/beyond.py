@@ -3,8 +3,8 @@
     python benchmarks/beyond.py --model cifar10-n32-z200 --id cifar10 --folder runs/search --out benchmarks/results
 
 It reads the numbers that density_search.py keeps in --folder (and collects them where they are missing), and joins them
-as the detectors do. Cost is measured with the detectors themselves: how long scoring takes, in units of `elbo`, which
-is one forward pass; the detectors take turns, five rounds, and the median of the rounds' ratios is printed.
+as the detectors do. Cost is measured with the detectors themselves: the CPU time of scoring, on one thread, in units of
+`elbo`, which is one forward pass; the detectors take turns, three rounds, and the median of the ratios is printed.
 """
 
 import argparse
@@ -124,7 +124,7 @@ def detectors(
 def costs(
     model: oodkit.GenerativeModel, wanted: dict[str, tuple[str, dict[str, Any]]], images: Tensor
 ) -> dict[str, float]:
-    """Return how long each detector takes to score `images`, in units of `elbo`."""
+    """Return the CPU time that each detector takes to score `images`, in units of `elbo`."""
     fitted = {
         row: oodkit.create_detector(
             name, model, batch_size=32, **{"fitting_images": 48, **options} if name != "elbo" else {}
@@ -134,12 +134,12 @@ def costs(
     for detector in fitted.values():
         detector.fit(images)
     rounds: dict[str, list[float]] = {row: [] for row in fitted}
-    for _ in range(5):
+    for _ in range(3):
         taken = {}
         for row, detector in fitted.items():
-            start = time.perf_counter()
+            start = time.process_time()
             detector.score(images)
-            taken[row] = time.perf_counter() - start
+            taken[row] = time.process_time() - start
         for row, seconds in taken.items():
             rounds[row].append(seconds / taken["elbo"])
     return {row: statistics.median(ratios) for row, ratios in rounds.items()}

@@ -178,6 +178,16 @@ class LatentVariableModel(GenerativeModel):
         noise = torch.randn(samples, 1, mean.shape[1], generator=generator, dtype=torch.float64).to(mean)
         return importance_weighted(self, images, mean, log_variance, noise)
 
+    def statistics(self, images: Tensor) -> dict[str, Tensor]:
+        """Return four numbers per image, (N,): two parts of the ELBO at z = mean, in nats, and the norms of q(z|x)."""
+        mean, log_variance = self.encode(images)
+        return {
+            "reconstruction_nll": -self.log_prob_given(images, mean),
+            "kl": kl_divergence(mean, log_variance),
+            "mean_norm": mean.norm(dim=1),
+            "deviation_norm": (0.5 * log_variance).exp().norm(dim=1),
+        }
+
     def loss(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Return −ELBO with one sample of z, nats per image, a scalar."""
         mean, log_variance = self.encode(images)

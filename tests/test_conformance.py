@@ -24,8 +24,8 @@ SMALL: dict[str, dict[str, object]] = {
 # encoder is still poor. (lr-e, 20 steps: 0.00 of the pairs are in order after 6 epochs, 0.67 after 20.) The
 # sign is checked with the authors' trained weights, in the slow test of test_likelihood_regret.py.
 NOT_ON_A_TINY_MODEL = {("lr-e", "check_higher_is_more_ood"), ("lr-z", "check_higher_is_more_ood")}
-# WAIC's variance is of nats squared: of two members that few images have trained, it drowns the mean, on ordinary images
-# too. What it computes is checked in test_density_detectors.py.
+# WAIC's variance is of nats squared: of two members that few images have trained, it drowns the mean, on ordinary
+# images too. What it computes is checked in test_density_detectors.py.
 NOT_ON_A_TINY_MODEL |= {("waic", "check_higher_is_more_ood")}
 # An inverted image makes as long a file as the image itself; test_density_detectors.py checks the sign on noise.
 NOT_BY_NATURE = {("complexity", "check_higher_is_more_ood")}

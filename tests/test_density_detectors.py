@@ -169,6 +169,29 @@ def test_names_without_a_curvature_stand_for_the_usual_one():
     assert names == {"rose": "rose-ekfac", "rose-plus": "rose-plus-ekfac", "score-test": "score-test-diag"}
 
 
+class Bare(oodkit.LatentVariableModel):
+    """A latent-variable model that writes no more than it must."""
+
+    def __init__(self):
+        super().__init__((1, 2, 2), oodkit.ModelOptions())
+        self.map = torch.nn.Linear(4, 4)
+
+    def encode(self, images):
+        return self.map(images.flatten(1) / 255.0).chunk(2, 1)
+
+    def log_prob_given(self, images, z):
+        return -(images.flatten(1) / 255.0 - z.repeat(1, 2)).square().sum(1)
+
+
+def test_a_bare_latent_variable_model_has_four_statistics():
+    model, images = Bare(), torch.randint(256, (5, 1, 2, 2), generator=torch.Generator().manual_seed(0)).byte()
+    with torch.no_grad():
+        found, log_p, (mean, log_variance) = model.statistics(images), model.log_prob(images), model.encode(images)
+    torch.testing.assert_close(-found["reconstruction_nll"] - found["kl"], log_p)
+    torch.testing.assert_close(found["mean_norm"].square(), (mean**2).sum(1))
+    torch.testing.assert_close(found["deviation_norm"].square(), log_variance.exp().sum(1))
+
+
 def test_mistakes_are_one_sentence():
     with pytest.raises(PluginError, match="no statistic colour; it has reconstruction_nll, "):
         scores("statistics-density", small_vae(), statistics=["colour"])
