@@ -11,6 +11,8 @@ the ratio to the floor of the same round and model, at each contender's best bat
 - `naive`: the literature's way. One image per backward pass, dense gradients, then the quadratic form of EKFAC.
 - `kronfluence`: its self-influence scores (EKFAC, empirical Fisher, the same layers). `nngeometry`: its per-image
   gradients alone (it has no such score); both where they are installed and the layers are convolutions.
+- `MFLOP`: operations of matrix products and convolutions for one image, counted; `of sgemm`: what share that is of what
+  one large product of matrices reaches on this device, in the same run.
 - `nll loop`: the importance-weighted likelihood, one image and one sample at a time.
 
 The models have the paper's sizes and no training: time does not depend on the weights. `peak` is the largest memory of
@@ -31,12 +33,14 @@ import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from torch.utils.data import TensorDataset
+from torch.utils.flop_counter import FlopCounterMode
 
 import oodkit
 from oodkit.device import device_name, resolve_device
@@ -235,6 +239,19 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
+def gigaflops(device: torch.device, size: int = 1536) -> float:
+    """Return what one large product of float32 matrices reaches, in 10^9 operations a second: the best of five."""
+    a = torch.rand(size, size, device=device)
+    return 2e-9 * size**3 / min(seconds(lambda: a @ a, device) for _ in range(5))
+
+
+def operations(work: Callable[[Tensor], object], images: Tensor) -> float:
+    """Return the multiplications and additions of matrix products and convolutions, in 10^6 an image."""
+    with FlopCounterMode(display=False) as counter:
+        work(images)
+    return counter.get_total_flops() / len(images) / 1e6
+
+
 def measure(contenders: Contenders, batches: list[int], rounds: int, images: int) -> dict[str, dict[int, list[float]]]:
     """Return images/s of each contender and batch size, one number for each round; the first round warms up."""
     device = contenders.model.device
@@ -270,8 +287,10 @@ def peak_kilobytes() -> int:
     return int(line.split()[1])
 
 
-def report(kind: str, contenders: Contenders, batches: list[int], rounds: int, images: int) -> list[dict[str, object]]:
-    """Return one row for each contender of a model."""
+def report(
+    kind: str, contenders: Contenders, batches: list[int], rounds: int, images: int, limit: float
+) -> list[dict[str, Any]]:  # Any: what JSON holds
+    """Return one row for each contender of a model; `limit` is what `gigaflops` found."""
     with contextlib.redirect_stdout(io.StringIO()):  # kronfluence prints
         speeds = measure(contenders, batches, rounds, images)
     best = {name: max(of, key=lambda b: statistics.median(of[b])) for name, of in speeds.items() if of}
@@ -279,7 +298,7 @@ def report(kind: str, contenders: Contenders, batches: list[int], rounds: int, i
     rows = []
     for name, batch in best.items():
         ratios = [a / b for a, b in zip(speeds[name][batch], reference, strict=True)]
-        row: dict[str, object] = {
+        row: dict[str, Any] = {
             "model": kind,
             "contender": name,
             "best_batch": batch,
@@ -287,6 +306,12 @@ def report(kind: str, contenders: Contenders, batches: list[int], rounds: int, i
             "to_plain_floor": [round(f(ratios), 3) for f in (statistics.median, min, max)],
             "by_batch": {b: round(statistics.median(v), 2) for b, v in speeds[name].items()},
         }
+        if name not in SLOW | {"kronfluence"}:
+            images_counted = random_images(16, contenders.shape).to(contenders.model.device)
+            row["megaflops_an_image"] = round(operations(contenders.work[name], images_counted), 1)
+            row["share_of_sgemm"] = round(
+                row["megaflops_an_image"] * statistics.median(speeds[name][batch]) / 1e3 / limit, 3
+            )
         if name in contenders.detectors:
             scoring = FIT_IMAGES / statistics.median(speeds[name][batch])
             row["fit_to_score"] = round(contenders.fit_seconds[name] / scoring, 2)
@@ -301,10 +326,11 @@ def report(kind: str, contenders: Contenders, batches: list[int], rounds: int, i
     return rows
 
 
-def show(rows: list[dict[str, object]], title: str) -> None:
+def show(rows: list[dict[str, Any]], title: str) -> None:
     """Print the rows as a table."""
     table = Table(title=title, title_justify="left")
-    for heading in ("model", "contender", "images/s", "best batch", "/ plain floor", "fit / score", "peak MB"):
+    measured = ("images/s", "best batch", "/ plain floor", "MFLOP", "of sgemm", "fit / score", "peak MB")
+    for heading in ("model", "contender", *measured):
         table.add_column(heading, justify="left" if heading in ("model", "contender") else "right")
     for row in rows:
         median, least, most = row["to_plain_floor"]
@@ -314,10 +340,12 @@ def show(rows: list[dict[str, object]], title: str) -> None:
             f"{row['images_per_second']:.1f}",
             str(row["best_batch"]),
             f"{median:.2f} ({least:.2f} to {most:.2f})",
+            str(row.get("megaflops_an_image", "")),
+            f"{row['share_of_sgemm']:.0%}" if "share_of_sgemm" in row else "",
             str(row.get("fit_to_score", "")),
             str(row.get("peak_megabytes", "")),
         )
-    Console(width=110).print(table)
+    Console(width=130).print(table)
 
 
 def main() -> None:
@@ -338,10 +366,10 @@ def main() -> None:
     models = args.model.split(",") if args.model else list(MODELS)[: 1 if args.quick else None]
     batches = [int(b) for b in (args.batch or ("1,16,64" if args.quick else "1,4,16,64,256,1024")).split(",")]
     rounds, images = (min(args.rounds, 3), min(args.images, 64)) if args.quick else (args.rounds, args.images)
-    rows = []
+    rows, limit = [], gigaflops(device)
     for kind in models:
         print(f"measuring {kind} …", file=sys.stderr)
-        rows += report(kind, Contenders(kind, args.detector.split(","), device), batches, rounds, images)
+        rows += report(kind, Contenders(kind, args.detector.split(","), device), batches, rounds, images, limit)
     settings = {
         "date": str(date.today()),
         "device": device_name(device),
@@ -350,6 +378,7 @@ def main() -> None:
         "rounds": rounds,
         "batches": batches,
         "fitting_images": FIT_IMAGES,
+        "sgemm_gigaflops": round(limit, 1),
     }
     if args.json:
         print(json.dumps({**settings, "rows": rows}, indent=1))
