@@ -119,6 +119,7 @@ def spec(arguments: argparse.Namespace, seed: int, sets: list[str], row: Row) ->
         epochs=arguments.epochs,
         limit=arguments.limit,
         train_limit=arguments.train_limit,
+        resize=True,
         run_folder=arguments.folder,
         options={row.detector: options},
     )

@@ -218,7 +218,7 @@ def test_bench_trains_and_scores(tmp_path, monkeypatch, capsys):
 )
 def test_bench_refuses_before_any_work(arguments, complaint, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    np.savez("unlabelled.npz", images=random_images(40, (1, 8, 8)).numpy())
+    np.savez("unlabelled.npz", images=random_images(40).numpy())
     assert main([*BENCH, *arguments]) == 2
     assert complaint in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
