@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: bench test test-long test-reference lint types check docs clean
+.PHONY: bench paper-cpu speed test test-long test-reference lint types check docs clean
 
 bench: .venv/installed
 	$(BIN)/oodkit bench --detector rose-ekfac,elbo --model vae
@@ -18,6 +18,9 @@ test-reference: .venv/installed-dev  ## the paper's figures from its own weights
 
 paper-cpu: .venv/installed-dev  ## what two cores can do of the paper in half an hour: needs the reference folder
 	$(BIN)/python benchmarks/paper_cpu.py
+
+speed: .venv/installed-dev  ## how fast, as ratios in one run; wants an idle machine
+	$(BIN)/python benchmarks/speed.py
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
