@@ -18,20 +18,20 @@ from oodkit.artifact import read_artifact
 from oodkit.device import resolve_device
 from oodkit.errors import ArtifactError, OptionError, PluginError
 from oodkit.images import Shape
-from oodkit.model import GenerativeModel
+from oodkit.model import GenerativeModel, LatentVariableModel
 from oodkit.options import ModelOptions
 
-__all__ = ["AdaptedModel", "adapt", "load_own_model", "own_model_hash"]
+__all__ = ["AdaptedLatentModel", "AdaptedModel", "adapt", "load_own_model", "own_model_hash"]
 
 # Whose gradients per image are taken from what flows through them.
 LAYERS: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 Pixels = Literal["unit", "symmetric", "bytes"]
 Layers = str | type[nn.Module] | Sequence[str | type[nn.Module]]
-LogProb = str | Callable[[Any, Tensor], Tensor]  # Any: the module, of whatever class
+Function = str | Callable[..., Any]  # a method's name, or a function of the module, the images and perhaps z
 
 
 class AdaptedModel(GenerativeModel):
-    """A module of the user's, with the function that makes log p(x) of it. Made by `adapt`.
+    """A module of the user's, with the functions that make a model of it. Made by `adapt`.
 
     Attributes:
         module: the user's module.
@@ -42,29 +42,31 @@ class AdaptedModel(GenerativeModel):
         image_shape: Shape,
         options: ModelOptions,
         module: nn.Module,
-        log_prob: LogProb,
+        functions: dict[str, Function],
         pixels: Pixels,
         layers: list[str],
         fresh: Callable[[], nn.Module] | None,
     ) -> None:
         super().__init__(image_shape, options)
         self.module = module
-        self._function = log_prob
+        self._functions = functions
         self._pixels = pixels
         self._layers = layers
         self._make_fresh = fresh
 
     def log_prob(self, images: Tensor) -> Tensor:
-        """Return what the user's function gives, (N,), of uint8 (N, C, H, W) scaled as `adapt` was told."""
+        """Return what the user's `log_prob` gives, (N,), of uint8 (N, C, H, W) scaled as `adapt` was told."""
+        found: Tensor = self._call("log_prob", images)
+        return found
+
+    def _call(self, what: str, images: Tensor, *more: Tensor) -> Any:  # Any: what the user's function returns
         x: Tensor = images if self._pixels == "bytes" else images.to(self.dtype) / 255
         if self._pixels == "symmetric":
             x = 2 * x - 1
-        found: Tensor = (
-            getattr(self.module, self._function)(x)
-            if isinstance(self._function, str)
-            else self._function(self.module, x)
-        )
-        return found
+        function = self._functions[what]
+        if isinstance(function, str):
+            return getattr(self.module, function)(x, *more)
+        return function(self.module, x, *more)
 
     def curvature_layers(self) -> list[str]:
         """Return the layers that `adapt` was told."""
@@ -80,23 +82,41 @@ class AdaptedModel(GenerativeModel):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module = self._make_fresh() if self._make_fresh is not None else _reset(copy.deepcopy(self.module))
-        twin = AdaptedModel(
-            self.image_shape, options, module, self._function, self._pixels, self._layers, self._make_fresh
+        twin = type(self)(
+            self.image_shape, options, module, self._functions, self._pixels, self._layers, self._make_fresh
         )
         twin.name = self.name
         return twin.to(self.device)
 
 
+class AdaptedLatentModel(LatentVariableModel, AdaptedModel):
+    """The same for a model with latent variables: log p(x), its estimate and the loss are made of the user's two."""
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance of q(z|x), (N, Z) each."""
+        mean, log_variance = self._call("encode", images)
+        return mean, log_variance
+
+    def log_prob_given(self, images: Tensor, z: Tensor) -> Tensor:
+        """Return log p(x|z) in nats, (N,), of images (N, C, H, W) at z (N, Z)."""
+        found: Tensor = self._call("log_prob_given", images, z)
+        return found
+
+
 def adapt(
     module: nn.Module,
     *,
-    log_prob: LogProb,
     image_shape: Shape,
+    log_prob: Function | None = None,
+    encode: Function | None = None,
+    log_prob_given: Function | None = None,
     layers: Layers | None = None,
     pixels: Pixels = "unit",
     fresh: Callable[[], nn.Module] | None = None,
 ) -> AdaptedModel:
-    """Return a model of oodkit around any module: every detector that needs no latent variables can use it.
+    """Return a model of oodkit around any module, of `log_prob` or, with latent variables, of the two others.
+
+    With `log_prob`, every detector can use it that needs no latent variables; with the two others, all.
 
     Two random images are tried at once, so that what cannot work is said here and not in a detector.
 
@@ -106,15 +126,19 @@ def adapt(
             image, (N,), higher = more likely: log p(x) in nats, a bound, or any objective such as a denoising or
             reconstruction loss with a minus. It must be differentiable and deterministic: draw noise from a seeded
             `torch.Generator`, one tensor for all images.
+        encode: a method's name or a function of (module, images): mean and log-variance of q(z|x), (N, Z) each.
+        log_prob_given: a method's name or a function of (module, images, z): log p(x|z) in nats, (N,). The prior is
+            N(0, I).
         image_shape: (C, H, W) of the images that it takes.
         layers: what ROSE looks at: names, name patterns ("decoder.*", where * crosses dots) or types (nn.Linear), one
             or several; names of parameters count too. By default every Linear, Conv2d and ConvTranspose2d.
-        pixels: what `log_prob` gets: floats in [0, 1] ("unit"), in [-1, 1] ("symmetric"), or the uint8 ("bytes").
+        pixels: what the functions get: floats in [0, 1] ("unit"), in [-1, 1] ("symmetric"), or the uint8 ("bytes").
         fresh: makes an untrained module, for detectors that train a twin; by default each layer's own
             `reset_parameters` is called on a copy.
 
     Raises:
-        OptionError: `pixels`, `image_shape` or `layers` makes no sense, or `log_prob` is no method.
+        OptionError: `pixels`, `image_shape` or `layers` makes no sense, a text names no method, or neither `log_prob`
+            nor the two others are given.
         PluginError: `log_prob` fails, does not give (N,), is not finite, changes from call to call, or lets an image's
             neighbours change its number.
     """
@@ -122,12 +146,20 @@ def adapt(
         raise OptionError(f'pixels is {pixels!r}; choose "unit" ([0, 1]), "symmetric" ([-1, 1]) or "bytes" (0..255).')
     if len(image_shape) != 3 or min(image_shape) < 1:
         raise OptionError(f"image_shape is {image_shape}; it must be (channels, height, width), each at least 1.")
-    if isinstance(log_prob, str) and not callable(getattr(module, log_prob, None)):
-        raise OptionError(f"{type(module).__name__} has no method {log_prob!r}; pass a function of (module, images).")
+    given = {"log_prob": log_prob, "encode": encode, "log_prob_given": log_prob_given}
+    functions = {name: function for name, function in given.items() if function is not None}
+    if set(functions) not in ({"log_prob"}, {"encode", "log_prob_given"}):
+        raise OptionError("give adapt either log_prob, or encode and log_prob_given for a model with latent variables.")
+    for name, function in functions.items():
+        if isinstance(function, str) and not callable(getattr(module, function, None)):
+            raise OptionError(
+                f"{type(module).__name__} has no method {function!r}; give a function of (module, images) as {name}."
+            )
     if next(module.parameters(), None) is None:
         raise OptionError(f"{type(module).__name__} has no parameters: there is nothing to look at.")
     c, h, w = image_shape
-    model = AdaptedModel((c, h, w), ModelOptions(), module, log_prob, pixels, [], fresh)
+    kind = AdaptedModel if log_prob is not None else AdaptedLatentModel
+    model = kind((c, h, w), ModelOptions(), module, functions, pixels, [], fresh)
     model._layers = _choose_layers(model, layers)
     _probe(model.eval())
     return model

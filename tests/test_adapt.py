@@ -137,6 +137,41 @@ def test_the_gradients_are_those_of_autograd(model):
             torch.testing.assert_close(gradient.dense()[i].double().square().sum(), norm, rtol=1e-3, atol=1e-6)
 
 
+# --- latent variables ---------------------------------------------------------------------------------------
+
+
+def latent_vae():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return oodkit.adapt(
+            Vae(),
+            encode=lambda vae, x: (vae.mean(h := vae.encoder(x)), vae.log_variance(h)),
+            log_prob_given=lambda vae, x, z: (
+                -nn.functional.binary_cross_entropy(vae.decoder(z).view_as(x), x, reduction="none").sum((1, 2, 3))
+            ),
+            image_shape=SHAPE,
+            layers=["mean", "log_variance"],
+        )
+
+
+def test_with_encode_and_log_prob_given_it_is_a_latent_variable_model():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        whole = oodkit.adapt(Vae(), log_prob=elbo, image_shape=SHAPE)
+    torch.testing.assert_close(latent_vae().log_prob(KNOWN.images), whole.log_prob(KNOWN.images))
+
+
+@pytest.mark.parametrize(("name", "options"), [("lr-z", {"steps": 3}), ("lr-e", {"steps": 2}), ("nll", {})])
+def test_detectors_of_latent_variables_can_use_it(name, options, tmp_path):
+    model = oodkit.train_model(latent_vae(), TRAIN, epochs=2)
+    detector = oodkit.create_detector(name, model, **options).fit(TRAIN)
+    scores = detector.score(KNOWN)
+    assert_same(torch.cat([detector.score(image[None]) for image in KNOWN.images]), scores, "alone")
+    detector.save(tmp_path / "detector.oodkit")
+    again = oodkit.load_detector(tmp_path / "detector.oodkit", model=latent_vae())
+    assert_same(again.score(KNOWN), scores, "saved and loaded")
+
+
 # --- layers -------------------------------------------------------------------------------------------------
 
 
