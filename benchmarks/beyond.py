@@ -73,18 +73,12 @@ def detectors(
 ) -> dict[str, tuple[Score, str, dict[str, Any]]]:  # Any: an option's value
     """Return, by the row's name, the score of numbers, and the detector and options whose score it is."""
     statistics_, lengths = among(fitting, "statistic/"), among(fitting, "length/")
-    layers, png = among(fitting, "layer 0.1/"), ["length/png"]
+    layers = among(fitting, "layer 1e-8/")
     rows: dict[str, tuple[Score, str, dict[str, Any]]] = {  # Any: as above
         "complexity": (density_of(lengths, fitting), "complexity", {}),
         "elbo": (lambda numbers: -log_prob(numbers), "elbo", {}),
         "typicality": (typicality(fitting), "typicality", {"samples": 1}),
         "dose": (density_of(statistics_, fitting, density="kde"), "dose", {}),
-        "statistics-density": (density_of(statistics_, fitting), "statistics-density", {}),
-        "statistics-density, mixture": (
-            density_of(statistics_, fitting, density="mixture"),
-            "statistics-density",
-            {"density": "mixture"},
-        ),
         "gradient-norm-density": (
             density_of(among(fitting, "norm/"), fitting, shrinkage=1.0),
             "gradient-norm-density",
@@ -93,26 +87,31 @@ def detectors(
         f"score-test-{curvature}": (score_test(fitting), f"score-test-{curvature}", {}),
         f"rose-{curvature}": (rose(fitting, "1e-8"), f"rose-{curvature}", {}),
         f"rose-{curvature}, r = 0.1": (rose(fitting, "0.1"), f"rose-{curvature}", {"relative_damping": 0.1}),
-        f"rose-{curvature}, r = 0.1, mahalanobis": (
+        f"rose-{curvature}, mahalanobis": (
             density_of(layers, fitting),
             f"rose-{curvature}",
-            {"relative_damping": 0.1, "aggregation": "mahalanobis"},
+            {"aggregation": "mahalanobis"},
         ),
-        "rose-plus": (density_of(layers + statistics_, fitting), f"rose-plus-{curvature}", {"relative_damping": 0.1}),
-        "rose-plus, mixture": (
+        "statistics-density": (density_of(statistics_ + lengths, fitting, density="mixture"), "statistics-density", {}),
+        "statistics-density, no lengths": (
+            density_of(statistics_, fitting, density="mixture"),
+            "statistics-density",
+            {"lengths": []},
+        ),
+        "rose-plus": (
+            density_of(layers + statistics_ + lengths, fitting, density="mixture"),
+            f"rose-plus-{curvature}",
+            {},
+        ),
+        "rose-plus, no lengths": (
             density_of(layers + statistics_, fitting, density="mixture"),
             f"rose-plus-{curvature}",
-            {"relative_damping": 0.1, "density": "mixture"},
+            {"lengths": []},
         ),
-        "rose-plus, png": (
-            density_of(layers + statistics_ + png, fitting),
-            f"rose-plus-{curvature}",
-            {"relative_damping": 0.1, "lengths": ["png"]},
-        ),
-        "rose-plus, all lengths": (
+        "rose-plus, mahalanobis": (
             density_of(layers + statistics_ + lengths, fitting),
             f"rose-plus-{curvature}",
-            {"relative_damping": 0.1, "lengths": ["png", "jp2", "jpeg"]},
+            {"density": "mahalanobis"},
         ),
     }
     path = [f"statistic/{name}" for name in ("residual", "mean_norm", "deviation_norm")]

@@ -42,7 +42,9 @@ def compressed_lengths(images: Tensor, compressors: Sequence[str]) -> Tensor:
         OptionError: an unknown compressor.
     """
     if images.shape[1] not in (1, 3):
-        raise ImageError(f"only grey (1) and colour (3) images can be compressed, not {images.shape[1]} channels.")
+        raise ImageError(
+            f"only grey (1) and colour (3) images can be compressed, not {images.shape[1]} channels; set lengths to none of them, or choose another detector."
+        )
     if unknown := set(compressors) - COMPRESSORS.keys():
         raise OptionError(f"there is no compressor {', '.join(sorted(unknown))}; there are {', '.join(COMPRESSORS)}.")
     pixels = images.permute(0, 2, 3, 1).cpu().numpy()  # (N, H, W, C)

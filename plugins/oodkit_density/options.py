@@ -23,10 +23,16 @@ Compressor = Literal["png", "jp2", "jpeg"]
 
 
 class StatisticsOptions(DensityOptions):
-    """Which numbers, and which density of them."""
+    """Which numbers, and which density of them; the defaults were chosen on in-distribution images alone."""
 
+    density: Literal["mahalanobis", "tails", "kde", "mixture"] = Field(
+        "mixture",
+        description="Of the numbers, by logarithm where they are positive: mahalanobis, a Gaussian with a shrunk "
+        "correlation; tails, their empirical tails, independent; kde, kernel estimates, independent; mixture, of "
+        "Gaussians.",
+    )
     statistics: tuple[str, ...] | None = Field(None, min_length=1, description=STATISTICS)
-    lengths: tuple[Compressor, ...] = Field((), description=LENGTHS)
+    lengths: tuple[Compressor, ...] = Field(("png", "jp2", "jpeg"), description=LENGTHS)
     fitting_images: int = Field(5000, ge=3, description=FITTING)
 
 
@@ -34,6 +40,7 @@ class DoseOptions(StatisticsOptions):
     """DoSE: a kernel estimate of each statistic."""
 
     density: Literal["mahalanobis", "tails", "kde", "mixture"] = Field("kde", description="kde, as the paper.")
+    lengths: tuple[Compressor, ...] = Field((), description=LENGTHS)
 
 
 class LikelihoodPathOptions(StatisticsOptions):
@@ -45,6 +52,7 @@ class LikelihoodPathOptions(StatisticsOptions):
     density: Literal["mahalanobis", "tails", "kde", "mixture"] = Field(
         "tails", description="tails: as the paper's COPOD, but learnt from training images alone."
     )
+    lengths: tuple[Compressor, ...] = Field((), description=LENGTHS)
 
 
 class ComplexityOptions(DensityOptions):

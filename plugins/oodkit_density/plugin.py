@@ -14,7 +14,7 @@ def oodkit_detectors() -> list[DetectorSpec]:
             name="statistics-density",
             target=statistics,
             options="oodkit_density.options:StatisticsOptions",
-            summary="density of the model's statistics (a VAE: six; a flow: log p(z), each step's log-determinant)",
+            summary="density of the model's statistics and of the image's lengths as files: one forward pass",
             model="density",
             source="oodkit; after Morningstar et al. 2021, arXiv:2006.09273",
         ),

@@ -43,10 +43,14 @@ class RoseOptions(LayerOptions):
 
 
 class RosePlusOptions(LayerOptions, DensityOptions):
-    """What joins the layers, and which density of all."""
+    """What joins the layers, and which density of all; the defaults were chosen on in-distribution images alone."""
 
+    density: Literal["mahalanobis", "tails", "kde", "mixture"] = Field(
+        "mixture", description="Of all the numbers: see `oodkit show statistics-density`."
+    )
     lengths: tuple[Literal["png", "jp2", "jpeg"], ...] = Field(
-        (), description="Lengths of the image as a compressed file that join the model's statistics: png, jp2, jpeg."
+        ("png", "jp2", "jpeg"),
+        description="Lengths of the image as a compressed file that join the model's statistics: png, jp2, jpeg.",
     )
 
 

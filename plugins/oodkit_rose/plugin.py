@@ -24,7 +24,7 @@ def oodkit_detectors() -> list[DetectorSpec]:
             name="rose-plus",
             target="oodkit_rose.plus:RosePlus",
             options="oodkit_rose.options:RosePlusOptions",
-            summary="density of ROSE's layers and of the model's own statistics together",
+            summary="density of ROSE's layers, of the model's statistics and of the image's lengths as files",
             model="density",
             over="curvature",
             default_curvature="ekfac",

@@ -1,4 +1,4 @@
-"""ROSE-plus: ROSE's layers and the model's own statistics, together, by a density of training images' numbers."""
+"""ROSE-plus: ROSE's layers, the model's own statistics and lengths as files, by a density of training images' numbers."""
 
 import torch
 from torch import Tensor
