@@ -32,7 +32,7 @@ def _public_names() -> str:
 
 def _printed(*arguments: str) -> str:
     output = io.StringIO()
-    os.environ["COLUMNS"] = "110"
+    os.environ["COLUMNS"] = "80"
     with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
         main(arguments)
     return output.getvalue()
