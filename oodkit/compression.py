@@ -43,7 +43,8 @@ def compressed_lengths(images: Tensor, compressors: Sequence[str]) -> Tensor:
     """
     if images.shape[1] not in (1, 3):
         raise ImageError(
-            f"only grey (1) and colour (3) images can be compressed, not {images.shape[1]} channels; set lengths to none of them, or choose another detector."
+            f"only grey (1) and colour (3) images can be compressed, not {images.shape[1]} channels; leave the option "
+            "lengths empty where the detector lets you, or choose another detector."
         )
     if unknown := set(compressors) - COMPRESSORS.keys():
         raise OptionError(f"there is no compressor {', '.join(sorted(unknown))}; there are {', '.join(COMPRESSORS)}.")

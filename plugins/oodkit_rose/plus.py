@@ -1,4 +1,4 @@
-"""ROSE-plus: ROSE's layers, the model's own statistics and lengths as files, by a density of training images' numbers."""
+"""ROSE-plus: ROSE's layers, the model's own statistics and lengths as files, in one density."""
 
 import torch
 from torch import Tensor
@@ -11,10 +11,10 @@ __all__ = ["RosePlus"]
 
 
 class RosePlus(LayerScores[RosePlusOptions]):
-    """Density of S of each layer (Choi et al. 2021, eq. 5) and `model.statistics(x)`, fitted apart from F's images.
+    """Density of S of each layer (Choi et al. 2021, eq. 5), `model.statistics(x)` and lengths, apart from F's images.
 
-    A layer's S says how strange the gradient is; the statistics say how strange the likelihood's own parts are. An
-    image may hide in either, seldom in both.
+    A layer's S says how strange the gradient is; the statistics, how strange the likelihood's own parts are; the
+    lengths, how simple the image is. An image may hide in one, seldom in all.
     """
 
     def _fit(self, images: ImageSet) -> dict[str, Tensor]:
