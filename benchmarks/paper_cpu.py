@@ -6,9 +6,11 @@ It goes on where it was stopped. --trial makes it tiny: its rows and report are 
 """
 
 import argparse
+import json
 import os
 import shutil
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from oodkit.cli import main as oodkit
@@ -55,19 +57,19 @@ def main() -> int:
 def publish(run: Path, folder: Path) -> None:
     """Write rows and report, without the names of this machine's folders."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = (run / "results.jsonl").read_text().replace(str(DATA), "$OODKIT_DATA")
-    (folder / "results.jsonl").write_text(rows)
+    rows = [
+        json.loads(line) for line in (run / "results.jsonl").read_text().replace(str(DATA), "$OODKIT_DATA").splitlines()
+    ]
+    for row in rows:
+        row.pop("check", None)  # it was of the names that have been replaced
+    (folder / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if (run / "missing.json").exists():
         (folder / "missing.json").write_text((run / "missing.json").read_text().replace(str(DATA), "$OODKIT_DATA"))
     shutil.copytree(run / "scores", folder / "scores", dirs_exist_ok=True)
     oodkit(["report", str(folder), "--out", str(folder / "report.html")])
     shutil.rmtree(folder / "scores")  # they are in the page, as curves
-    with (folder / "report.md").open("w") as file:
-        stdout, sys.stdout = sys.stdout, file
-        try:
-            oodkit(["report", str(folder), "--markdown"])
-        finally:
-            sys.stdout = stdout
+    with (folder / "report.md").open("w") as file, redirect_stdout(file):
+        oodkit(["report", str(folder), "--markdown"])
 
 
 if __name__ == "__main__":

@@ -1,20 +1,26 @@
 """`run_bench`: trains, fits, scores and measures what is not yet in the run folder."""
 
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
 
 from oodkit.bench.cell import OVERALL, Cell
 from oodkit.bench.plan import Plan, make_plan
 from oodkit.bench.sets import Sets, load_sets
 from oodkit.bench.spec import BenchSpec
 from oodkit.bench.store import RunFolder
+from oodkit.bench.trouble import Trouble
 from oodkit.bench.work import DetectorWork, SeedWork
 from oodkit.device import resolve_device
-from oodkit.errors import OodkitError, OptionError, PluginError, RunFolderError
+from oodkit.errors import OodkitError, RunFolderError
 from oodkit.images import check_labels
 from oodkit.model import GenerativeModel
 from oodkit.options import ClassifierOptions
+
+if TYPE_CHECKING:
+    from oodkit.bench.ray_engine import RayEngine
 
 __all__ = ["BenchResult", "Failure", "run_bench"]
 
@@ -42,6 +48,10 @@ class BenchResult:
     missing: dict[str, str] = field(default_factory=dict)  # OOD sets that are not on this machine, and why
     reused: int = 0  # cells that the run folder held already
 
+    def is_left_out(self, work: DetectorWork) -> bool:
+        """Return whether the detector cannot use the model, as its first cell has shown."""
+        return work.planned.name in self.left_out
+
     def auroc(self, detector: str, ood: str) -> float:
         """Return the mean AUROC over the seeds.
 
@@ -68,20 +78,33 @@ def run_bench(spec: BenchSpec, say: Say = lambda text: None) -> BenchResult:
         OodkitError: a name, an option, a device, a data set or the run folder is not as it must be.
     """
     plan = make_plan(spec)
-    device = resolve_device(spec.device)
-    model = plan.trained_model(device)
+    if spec.engine == "serial":
+        return _run(plan, resolve_device(spec.device), None, say)
+    from oodkit.bench.ray_engine import RayEngine
+
+    engine = RayEngine(spec)
+    try:
+        return _run(plan, engine.device, engine, say)
+    finally:
+        engine.close()
+
+
+def _run(plan: Plan, device: torch.device, engine: "RayEngine | None", say: Say) -> BenchResult:
+    model = plan.trained_model(device if engine is None else torch.device("cpu"))
     sets = load_sets(plan, model)
     _check_labels(plan, sets)
     first = next(iter(sets.values()))
     result = BenchResult(plan, list(first.ood), missing=first.missing)
-    with RunFolder(plan.run_folder, wait=spec.wait) as folder:
+    with RunFolder(plan.run_folder, wait=plan.spec.wait) as folder:
         folder.note_missing(result.missing, result.ood)
         for text in _remarks(plan, model, sets):
             say(text)
-        for seed in spec.seeds:
-            shared = SeedWork(plan, folder, device, seed, sets[seed], model, say)
-            for planned in plan.detectors:
-                _run_detector(DetectorWork(planned, shared), result)
+        shared = (SeedWork(plan, folder, device, seed, sets[seed], model, say) for seed in plan.spec.seeds)
+        works = (DetectorWork(planned, one) for one in shared for planned in plan.detectors)
+        if engine is None:
+            _run_serially(works, folder, result)
+        else:
+            _run_on_ray(engine, works, folder, result, say)
     return result
 
 
@@ -98,39 +121,68 @@ def _check_labels(plan: Plan, sets: dict[int, Sets]) -> None:
             check_labels(one.train, plan.model.spec.name, options.classes)
 
 
-def _run_detector(run: DetectorWork, result: BenchResult) -> None:
-    labels = [*run.sets.ood, *([OVERALL] if len(run.sets.ood) > 1 else [])]
-    for label in labels:
-        key = run.cell_key(label)
-        cell = run.folder.cell(key)
-        if cell is not None:
-            result.reused += 1
-        else:
-            try:
-                cell = run.make_cell(key, label)
-            except RunFolderError:
-                raise  # no further cell could be kept
-            except (PluginError, OptionError) as error:
-                if "all" not in result.plan.spec.detectors:
-                    _note_failure(result, error, (run.planned.name, label, run.seed))
-                    continue
-                result.left_out[run.planned.name] = str(error)  # nobody asked for it by name
-                return
-            except Exception as error:  # a plugin may raise anything; the other cells go on
-                _note_failure(result, error, (run.planned.name, label, run.seed))
+def _labels(work: DetectorWork) -> list[str]:
+    return [*work.sets.ood, *([OVERALL] if len(work.sets.ood) > 1 else [])]
+
+
+def _run_serially(works: Iterable[DetectorWork], folder: RunFolder, result: BenchResult) -> None:
+    for work in works:
+        for label in _labels(work):
+            if result.is_left_out(work):
+                break  # it cannot use the model, whatever the set
+            key = work.cell_key(label)
+            cell = folder.cell(key)
+            if cell is not None:
+                result.reused += 1
+                result.cells.append(cell)
                 continue
-            run.folder.append(cell)
-        result.cells.append(cell)
+            made: Cell | Trouble
+            try:
+                made = work.make_cell(key, label)
+            except Exception as error:  # a plugin may raise anything; the other cells go on
+                made = Trouble.of(error)
+            _record(work, label, made, folder, result)
 
 
-def _note_failure(result: BenchResult, error: Exception, cell: tuple[str, str, int]) -> None:
-    known = isinstance(error, OodkitError)
-    reason = str(error) if known else f"{type(error).__name__}: {error}"
-    last = result.failures[-1] if result.failures else None
-    if last is None or last.reason != reason:
-        last = Failure(reason, "" if known else "".join(traceback.format_exception(error)))
-        result.failures.append(last)
-    last.cells.append(cell)
+def _run_on_ray(
+    engine: "RayEngine", works: Iterable[DetectorWork], folder: RunFolder, result: BenchResult, say: Say
+) -> None:
+    cells = [(work, label) for work in works for label in _labels(work)]
+    left = []
+    for work, label in cells:
+        cell = folder.cell(work.cell_key(label))
+        if cell is None:
+            left.append((work, label))
+        else:
+            result.reused += 1
+            result.cells.append(cell)
+    engine.run(left, lambda work, label, made: _record(work, label, made, folder, result), say)
+    # They stand as they finished: bring them into the order of the plan.
+    order = {(work.planned.name, label, work.seed): i for i, (work, label) in enumerate(cells)}
+    result.cells.sort(key=lambda cell: order[cell.detector, cell.ood, cell.seed])
+    for failure in result.failures:
+        failure.cells.sort(key=lambda cell: order[cell])
+
+
+def _record(work: DetectorWork, label: str, made: Cell | Trouble, folder: RunFolder, result: BenchResult) -> None:
+    """Keep a cell, or note why it could not be made.
+
+    Raises:
+        RunFolderError: no further cell could be kept.
+    """
+    if isinstance(made, Cell):
+        folder.append(made)
+        result.cells.append(made)
+    elif made.kind == "folder":
+        raise RunFolderError(made.reason)
+    elif made.kind == "unsuited" and "all" in result.plan.spec.detectors:
+        result.left_out[work.planned.name] = made.reason  # nobody asked for it by name
+    else:
+        last = result.failures[-1] if result.failures else None
+        if last is None or last.reason != made.reason:
+            last = Failure(made.reason, made.trace)
+            result.failures.append(last)
+        last.cells.append((work.planned.name, label, work.seed))
 
 
 def _remarks(plan: Plan, model: GenerativeModel | None, sets: dict[int, Sets]) -> list[str]:

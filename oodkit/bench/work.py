@@ -145,6 +145,10 @@ class DetectorWork:
         except PluginError:  # its code cannot be imported: each of its cells will say so
             return {}
 
+    def prepare(self) -> None:
+        """Make what every cell of this detector needs: the fitted detector, and the scores of the ID images."""
+        self._id_scores()
+
     def cell_key(self, label: str) -> str:
         """Return the hash of all that determines a cell, and of the names that its row shows."""
         sets = self.sets.ood if label == OVERALL else {label: self.sets.ood[label]}

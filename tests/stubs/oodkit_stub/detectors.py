@@ -1,3 +1,7 @@
+import os
+import signal
+from pathlib import Path
+
 from pydantic import Field
 
 from oodkit import Detector, DetectorOptions, ImageError
@@ -48,3 +52,18 @@ class Picky(Brightness):
 class Undefined(Brightness):
     def _score(self, images):
         return super()._score(images) * float("nan")
+
+
+class Mortal(Brightness):
+    """Notes each fit in fits.txt; its process is killed once, in the middle of scoring, where kill-me lies."""
+
+    def _fit(self, images):
+        with Path("fits.txt").open("a") as file:
+            file.write(f"{self.options.seed}\n")
+        return super()._fit(images)
+
+    def _score(self, images):
+        if Path("kill-me").exists():
+            Path("kill-me").unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super()._score(images)

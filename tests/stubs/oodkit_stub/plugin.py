@@ -19,6 +19,7 @@ def oodkit_detectors():
         DetectorSpec(name="darkness", target=f"{DETECTORS}:Darkness", summary="−brightness", model="none"),
         DetectorSpec(name="buggy", target=f"{DETECTORS}:Buggy", summary="fails on white images", model="none"),
         DetectorSpec(name="picky", target=f"{DETECTORS}:Picky", summary="refuses to be fitted", model="none"),
+        DetectorSpec(name="mortal", target=f"{DETECTORS}:Mortal", summary="brightness, killed once", model="none"),
         DetectorSpec(name="undefined", target=f"{DETECTORS}:Undefined", summary="NaN", model="none"),
         DetectorSpec(
             name="latent-only", target=f"{DETECTORS}:Brightness", summary="needs an encoder", model="latent-variable"
