@@ -4,6 +4,7 @@ A file is written under a temporary name and then renamed, so that a killed run 
 one under the name of a whole one.
 """
 
+import hashlib
 import json
 import os
 import tempfile
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from oodkit.errors import ArtifactError
 
-__all__ = ["read_artifact", "write_artifact", "write_atomically"]
+__all__ = ["read_artifact", "saved_shape", "write_artifact", "write_atomically"]
 
 FORMAT = 1  # raised when an older oodkit could not read a new artifact
 
@@ -36,8 +37,17 @@ def write_artifact(path: str | Path, kind: str, header: dict[str, Any], tensors:
     """
     text = json.dumps({"format": FORMAT, "kind": kind, **header})
     # Clones: safetensors refuses tensors that share memory.
-    data = save({k: t.detach().to("cpu", copy=True).contiguous() for k, t in tensors.items()}, {"oodkit": text})
-    write_atomically(Path(path), data)
+    clones = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    write_atomically(Path(path), save(clones, {"oodkit": text, "sha256": _checksum(text, clones)}))
+
+
+def _checksum(text: str, tensors: dict[str, Tensor]) -> str:
+    """Return SHA-256 of the header and of each tensor's name, dtype, shape and bytes."""
+    digest = hashlib.sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -75,17 +85,20 @@ def read_artifact(
     if not path.is_file():
         raise ArtifactError(f"there is no file {path}.")
     try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            text = (file.metadata() or {}).get("oodkit")
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # not a dict: has no iterator
     except (SafetensorError, OSError, ValueError) as error:
         raise ArtifactError(f"{path} is damaged or no safetensors file ({error}); make it again.") from error
+    text = metadata.get("oodkit")
     if text is None:
         raise ArtifactError(f"{path} is a safetensors file that oodkit did not write.")
+    if metadata.get("sha256", checksum := _checksum(text, tensors)) != checksum:
+        raise ArtifactError(f"{path} is damaged (its checksum is another); make it again.")
     try:
         header = json.loads(text)
-        found, version = header["kind"], header["format"]
-    except (ValueError, KeyError, TypeError) as error:
+        found, version = header["kind"], int(header["format"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ArtifactError(f"{path}: its header is damaged ({error}); make it again.") from error
     if found != kind:
         raise ArtifactError(f"{path} holds a {found}, not a {kind}.")
@@ -93,4 +106,16 @@ def read_artifact(
         raise ArtifactError(
             f"{path} was written by a newer oodkit (format {version}, this one reads {FORMAT}); upgrade."
         )
-    return header, tensors
+    return header, {name: tensor.to(device) for name, tensor in tensors.items()}
+
+
+def saved_shape(value: object) -> tuple[int, int, int]:
+    """Return the image shape of a header.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    if not isinstance(value, list) or len(value) != 3 or not all(type(n) is int and 0 < n < 2**31 for n in value):
+        raise ValueError(f"image_shape is {value!r}, not [channels, height, width]")
+    c, h, w = value
+    return c, h, w

@@ -14,7 +14,7 @@ from typing import Any, Generic, Self, TypeVar
 import torch
 from torch import Tensor
 
-from oodkit.artifact import read_artifact, write_artifact
+from oodkit.artifact import read_artifact, saved_shape, write_artifact
 from oodkit.calibration import check_alpha, p_values
 from oodkit.curvature import CurvatureApproximation
 from oodkit.device import resolve_device
@@ -412,7 +412,7 @@ def load_detector(
         ArtifactError: damaged, no detector, made by a plugin that is not installed, or its weights do not fit `model`.
     """
     header, tensors = read_artifact(path, "detector")
-    name = header.get("detector", "")
+    name = str(header.get("detector", ""))
     if name not in registry().detectors:
         raise ArtifactError(f"{path} holds a detector {name!r} of {header.get('origin')}, which is not installed.")
     try:
@@ -420,13 +420,18 @@ def load_detector(
         model = rebuild_model(header["model"], weights, device, str(path), model) if header["model"] else None
         detector = create_detector(name, model, device=device, batch_size=batch_size, **header["options"])
         state = {k.removeprefix("state."): v for k, v in tensors.items() if k.startswith("state.")}
-        detector.restore(state, tuple(header["image_shape"]))
-    except (KeyError, TypeError) as error:
+        shape = saved_shape(header["image_shape"])
+        if model is not None and shape != model.image_shape:
+            raise ArtifactError(f"{path}: the detector takes {shape}, its model {model.image_shape}; fit it again.")
+        detector.restore(state, shape)
+        detector._calibration = tensors["calibration"].cpu() if "calibration" in tensors else None
+        detector.alpha = header.get("alpha", detector.alpha)
+        check_alpha(detector.alpha)
+        detector.training_record = dict(header.get("training", {}))
+        recorded = {name: str(version) for name, version in header.get("versions", {}).items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(f"{path}: its header is damaged ({error}); fit and save again.") from error
-    detector._calibration = tensors["calibration"].cpu() if "calibration" in tensors else None
-    detector.alpha = header.get("alpha", detector.alpha)
-    detector.training_record = header.get("training", {})
-    recorded, present = header.get("versions", {}), detector.versions(detector.options)
+    present = detector.versions(detector.options)
     if recorded != present:
         warnings.warn(
             f"{path} was saved with {_listed(recorded)}, here is {_listed(present)}: the scores of {name} may differ. "

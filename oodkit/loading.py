@@ -30,6 +30,7 @@ AnyDataset: TypeAlias = Dataset[Any] | DataLoader[Any]  # Any: torch does not sa
 Pictures: TypeAlias = Sequence[str | Path] | Sequence[Image.Image]
 Source: TypeAlias = str | Path | Pictures | AnyArray | Tensor | ImageSet | AnyDataset
 
+LARGE, MAX_RATIO = 2**30, 100  # an array above this size, in bytes, that is packed closer than this holds no images
 MODEL_SIDE = 32  # named sets come as 32x32: what the paper and all of our models use
 
 
@@ -42,12 +43,13 @@ def load_images(
     image_shape: Shape | None = None,
     crop: bool = True,
     resize: bool = True,
+    strict: bool = False,
     download: bool = False,
     reference: ImageSet | None = None,
 ) -> ImageSet:
     """Return the images of `source`: uint8 (N, C, H, W), with every step of their preparation in `steps`.
 
-    Files that cannot be read are left out and listed in `skipped`, one sentence each.
+    Files that cannot be read are left out and listed in `skipped`, one sentence each; with `strict`, they are an error.
 
     Args:
         source: a registered name; a path to `.npz`, `.npy`, a `.zip` or folder of pictures, or one picture; a
@@ -62,12 +64,14 @@ def load_images(
         crop: whether a picture of other proportions is cropped at its centre; else it is squashed.
         resize: whether images that are not of `image_shape` may be brought to it; else they are refused. Named sets
             always are: how they are prepared belongs to them.
+        strict: whether one picture that cannot be read is an error.
         download: whether a named set that is not on this machine may be fetched.
         reference: the in-distribution test images, for sets that are made from them.
 
     Raises:
         DataNotFoundError: nothing is there; the text says where it was looked for and how to get it.
-        ImageError: the images are of a wrong kind, damaged, or of several sizes without `image_shape`.
+        ImageError: the images are of a wrong kind, damaged, or of several sizes without `image_shape`; with `strict`,
+            one of them cannot be read.
         OptionError: `limit` or `image_shape` makes no sense.
         UnknownNameError: `source` is neither a name nor a path.
     """
@@ -84,10 +88,16 @@ def load_images(
             download=download,
             reference=reference,
         )
-        return _named(source, request, crop)
-    images = _unnamed(source, split, limit, seed, image_shape, crop)
-    if not resize and image_shape is not None:
-        _refuse_conversion(images, image_shape)
+        images = _named(source, request, crop)
+    else:
+        images = _unnamed(source, split, limit, seed, image_shape, crop)
+        if not resize and image_shape is not None:
+            _refuse_conversion(images, image_shape)
+    if strict and images.skipped:
+        raise ImageError(
+            f"{images.name}: {len(images.skipped)} of its pictures cannot be read. {images.skipped[0]} "
+            "Mend or remove them, or leave out strict."
+        )
     return images
 
 
@@ -159,8 +169,10 @@ def _named(name: str, request: DatasetRequest, crop: bool) -> ImageSet:
 def _existing(source: str | Path) -> Path:
     path = Path(os.path.expanduser(source))
     try:
-        if path.exists() and source != "":
+        if source != "" and (path.is_file() or path.is_dir()):
             return path
+        if source != "" and path.exists():  # a pipe: to open it would wait for ever
+            raise DataNotFoundError(f"{source} is neither a file nor a folder; give the path of one.")
     except OSError as error:
         raise DataNotFoundError(f"{source} cannot be looked at ({error.strerror}); check the path.") from error
     if isinstance(source, str) and path.name == source and not path.suffix:
@@ -192,9 +204,15 @@ def _from_array_file(path: Path, split: str) -> ImageSet:
 
 def _read_npz(path: Path) -> tuple[AnyArray, AnyArray | None]:
     with ZipFile(path) as archive:
-        size = max((member.file_size for member in archive.infolist()), default=0)
+        members = archive.infolist()
+    size = max((member.file_size for member in members), default=0)
     if size > MAX_SET_BYTES:
         raise ImageError(f"{path}: an array of {size / 2**30:.0f} GiB is too large; save fewer images.")
+    if any(m.file_size > max(LARGE, MAX_RATIO * m.compress_size) for m in members):
+        raise ImageError(
+            f"{path}: {sum(m.compress_size for m in members):,} bytes would become {size / 2**30:.1f} GiB, which no "
+            "images do; save them anew with numpy.savez if they are yours."
+        )
     with np.load(path, allow_pickle=False) as arrays:
         others = [key for key in arrays.files if key != "labels"]
         if "images" not in others and len(others) != 1:

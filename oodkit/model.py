@@ -7,7 +7,7 @@ the range of the data.
 import math
 from abc import abstractmethod
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from oodkit.artifact import read_artifact, write_artifact
+from oodkit.artifact import read_artifact, saved_shape, write_artifact
 from oodkit.device import resolve_device
-from oodkit.errors import ArtifactError, PluginError, TrainingError
+from oodkit.errors import ArtifactError, OodkitError, PluginError, TrainingError
 from oodkit.images import ImageSet, Shape, check_images, check_labels
 from oodkit.options import ClassifierOptions, ModelOptions
 from oodkit.registry import load_target, model_options, registry
@@ -361,7 +361,7 @@ def rebuild_model(
     Raises:
         ArtifactError: the weights do not fit the model that the header describes, or its plugin is missing.
     """
-    name = header.get("model", "")
+    name = str(header.get("model", ""))
     if name not in registry().models and own is not None:
         try:
             own.load_state_dict(tensors)
@@ -381,14 +381,35 @@ def rebuild_model(
             f"{source} holds a model {name!r} of {header.get('origin') or 'an unknown package'}, not installed here."
         )
     try:
-        model = create_model(name, tuple(header["image_shape"]), device=device, **header["options"])
+        shape, options = saved_shape(header["image_shape"]), header["options"]
+        _check_described(name, shape, options, tensors)
+        model = create_model(name, shape, device=device, **options)
         model.to(next(t.dtype for t in tensors.values() if t.is_floating_point()))  # float64 stays float64
         model.load_state_dict(tensors)
-        model.training_record = header["training"]
-    except (KeyError, TypeError, RuntimeError, StopIteration) as error:
-        raise ArtifactError(f"{source}: the weights do not fit the model {name!r} ({error}); make it again.") from error
+        model.training_record = dict(header["training"])
+    except Exception as error:  # a header that nobody vouches for: a model's code may raise anything
+        if isinstance(error, OodkitError):
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ArtifactError(
+            f"{source}: the weights do not fit the model {name!r} ({reason}); make it again."
+        ) from error
     model.check_weights()
     return model.eval()
+
+
+def _check_described(name: str, shape: Shape, options: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Refuse a description of another model than the weights are of, before memory is taken for it.
+
+    Raises:
+        ValueError: names, or sizes, differ.
+    """
+    entry = registry().model(name)
+    kind, parsed = load_target(entry.spec.target, name), model_options(entry).parse(name, options)
+    with suppress(NotImplementedError), torch.device("meta"):  # raised by a constructor that looks at its weights
+        described = {key: value.shape for key, value in _build(kind, shape, parsed, 0).state_dict().items()}
+        if described != {key: value.shape for key, value in tensors.items()}:
+            raise ValueError("the header describes a model of another size")
 
 
 def _build(kind: type[Any], image_shape: Shape, options: ModelOptions, seed: int) -> Any:  # Any: kind's instance

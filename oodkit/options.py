@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from oodkit.errors import OptionError
 
 __all__ = [
+    "MAX_SEED",
     "ClassifierOptions",
     "CurvatureOptions",
     "DampingOptions",
@@ -18,6 +19,9 @@ __all__ = [
     "ModelOptions",
     "Options",
 ]
+
+
+MAX_SEED = 2**32 - 1  # what every generator takes, and seed and epoch together too
 
 
 class Options(BaseModel):
@@ -54,7 +58,7 @@ class Options(BaseModel):
 class DetectorOptions(Options):
     """What every detector has."""
 
-    seed: int = Field(0, ge=0, description="Seed of all that the detector draws at random.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of all that the detector draws at random.")
 
 
 class DensityOptions(DetectorOptions):

@@ -196,9 +196,9 @@ def stack(name: str, prepared: Iterable[Prepared | Refused], image_shape: Shape 
             )
         ready.append(one)
         kept.append(i)
-    skipped = tuple(f"{r.name}: skipped, {r.reason}." for r in refused)
+    skipped = tuple(f"{_shown(r.name)}: skipped, {_shown(r.reason)}." for r in refused)
     if not ready:
-        first = f"the first is {refused[0].name}: {refused[0].reason}" if refused else "there are none"
+        first = f"the first is {_shown(refused[0].name)}: {_shown(refused[0].reason)}" if refused else "there are none"
         raise ImageError(f"{name}: no picture can be read; {first}.")
     channels = max(one.pixels.shape[0] for one in ready)
     images = np.empty((len(ready), channels, *ready[0].pixels.shape[1:]), dtype=np.uint8)
@@ -207,8 +207,13 @@ def stack(name: str, prepared: Iterable[Prepared | Refused], image_shape: Shape 
     return Stack(torch.from_numpy(images), torch.tensor(kept), _steps(ready, channels), skipped)
 
 
+def _shown(text: str) -> str:
+    """Return a text of a file in one line, with what would control a terminal written out."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
+
+
 def _size_of(one: Prepared) -> str:
-    return f"{one.name} is {one.pixels.shape[1]}x{one.pixels.shape[2]}"
+    return f"{_shown(one.name)} is {one.pixels.shape[1]}x{one.pixels.shape[2]}"
 
 
 def _check_memory(name: str, total: int, shape: Sequence[int]) -> None:

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 
 from oodkit.errors import OptionError
-from oodkit.options import Options
+from oodkit.options import MAX_SEED, Options
 
 __all__ = ["BenchSpec", "parse_settings", "read_spec", "read_specs"]
 
@@ -19,11 +19,13 @@ def _as_list(value: object) -> object:
         value = [part.strip() for part in value.split(",") if part.strip()]
     elif isinstance(value, int):
         value = [value]
-    return list(dict.fromkeys(value)) if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple) and all(isinstance(one, str | int) for one in value):
+        return list(dict.fromkeys(value))
+    return value
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
-Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_as_list)]
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0, le=MAX_SEED)], ...], BeforeValidator(_as_list)]
 
 
 class BenchSpec(Options):
@@ -48,7 +50,10 @@ class BenchSpec(Options):
     skip_missing: bool = Field(False, description="Leave out OOD sets that are not on this machine, and say so.")
     seeds: Seeds = Field((0,), min_length=1, description="Each seed trains, draws images and fits detectors anew.")
     model_seed: int | None = Field(
-        None, ge=0, description="Train one model, with this seed; the seeds then only draw images and fit detectors."
+        None,
+        ge=0,
+        le=MAX_SEED,
+        description="Train one model, with this seed; the seeds then only draw images and fit detectors.",
     )
     limit: int = Field(500, ge=2, description="Test images of each set, at most.")
     train_limit: int | None = Field(None, ge=2, description="Training images, at most; by default all.")
@@ -68,6 +73,13 @@ class BenchSpec(Options):
     options: dict[str, dict[str, Any]] = Field(  # Any: an option's value
         {}, description="Options of detectors and of the model, by name."
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_nul(cls, value: object) -> object:
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError("no name and no path holds a NUL character")
+        return value
 
 
 def read_spec(file: str | Path | None = None, **flags: Any) -> BenchSpec:  # Any: a field's value
@@ -137,5 +149,5 @@ def _read_toml(file: Path) -> dict[str, Any]:  # Any: what TOML can hold
             return tomllib.load(opened)
     except OSError as error:
         raise OptionError(f"cannot read the spec {file}: {error.strerror or error}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise OptionError(f"the spec {file} is no TOML file ({error}).") from error

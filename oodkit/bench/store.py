@@ -59,17 +59,29 @@ def read_cells(rows: bytes) -> tuple[list[Cell], int]:
     cells, damaged = [], 0
     for line in rows.splitlines():
         try:
-            cells.append(Cell(**json.loads(line)))
-        except (ValueError, TypeError):
+            row = json.loads(line)
+            check = row.pop("check", None)
+            cell, whole = Cell(**row), check in (None, fingerprint(**row))
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            whole = False
+        if whole:
+            cells.append(cell)
+        else:
             damaged += 1
     return cells, damaged
+
+
+def _row(cell: Cell) -> bytes:
+    """Return a line of results.jsonl; its `check` tells whether a figure in it has changed since."""
+    fields = asdict(cell)
+    return f"{json.dumps({**fields, 'check': fingerprint(**fields)}, allow_nan=False)}\n".encode()
 
 
 def read_missing(folder: Path) -> dict[str, str]:
     """Return the sets that a run folder lacks, and why; empty where its record cannot be read."""
     try:
         missing = json.loads((folder / "missing.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return {str(name): str(why) for name, why in missing.items()} if isinstance(missing, dict) else {}
 
@@ -138,7 +150,7 @@ class RunFolder:
         except Timeout:
             if not self._wait:
                 raise RunFolderError(
-                    f"{self.path} is in use by {self._owner()}; wait for it with --wait, or choose another --run-folder."
+                    f"{self.path} is in use by {self._owner()}; use --wait, or choose another --run-folder."
                 ) from None
             warnings.warn(f"{self.path} is in use by {self._owner()}; waiting for it.", stacklevel=3)
             self._lock.acquire()
@@ -161,10 +173,10 @@ class RunFolder:
         Raises:
             RunFolderError: no space, or no permission.
         """
-        line = json.dumps(asdict(cell), allow_nan=False) + "\n"
+        line = _row(cell)
         try:
             with self._results.open("ab") as file:
-                file.write(line.encode())
+                file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from oodkit.cli.output import check_out, say
-from oodkit.cli.parser import add_settings, settings_of
+from oodkit.cli.parser import add_settings, seed, settings_of
 from oodkit.errors import OptionError
 
 __all__ = ["EXAMPLES", "add_arguments", "run"]
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="In-distribution images that the model has not seen (of a named set, the test images), for p-values.",
     )
     parser.add_argument("--limit", metavar="N", type=int, help="Training images, at most; by default all.")
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="Of the detector. Default: 0.")
+    parser.add_argument("--seed", metavar="N", type=seed, default=0, help="Of the detector. Default: 0.")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N. Default: auto.")
     parser.add_argument("--batch-size", metavar="N", type=int, help="Images at a time.")
     parser.add_argument("--download", action="store_true", help="Fetch a named set that is not on this machine.")

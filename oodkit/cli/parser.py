@@ -9,7 +9,7 @@ from typing import NoReturn
 from oodkit import __version__
 from oodkit.errors import OptionError
 
-__all__ = ["add_settings", "build_parser", "parse", "settings_of"]
+__all__ = ["add_settings", "build_parser", "parse", "seed", "settings_of"]
 
 COMMANDS = {  # command -> what it does; its module is oodkit.cli.<command>_command
     "bench": "compare detectors on OOD sets: train, fit, score, one table",
@@ -105,6 +105,19 @@ def add_settings(parser: argparse.ArgumentParser, example: str) -> None:
         metavar="NAME.OPTION=VALUE",
         help=f"an option of a detector or model, such as {example}; may be repeated; `oodkit show NAME` has them all",
     )
+
+
+def seed(text: str) -> int:
+    """Return a seed from the command line.
+
+    Raises:
+        argparse.ArgumentTypeError: no whole number, or one that no generator takes.
+    """
+    from oodkit.options import MAX_SEED
+
+    if not text.isdecimal() or len(text) > 10 or int(text) > MAX_SEED:
+        raise argparse.ArgumentTypeError(f"{text!r} is no seed; give a whole number from 0 to {MAX_SEED}")
+    return int(text)
 
 
 def _near(name: str, known: Iterable[str]) -> str:

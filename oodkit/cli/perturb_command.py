@@ -4,6 +4,8 @@ import argparse
 import io
 from pathlib import Path
 
+from oodkit.cli.parser import seed
+
 __all__ = ["EXAMPLES", "add_arguments", "run"]
 
 EXAMPLES = """examples:
@@ -16,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags."""
     parser.add_argument("--id", default="digits", help="a data set's name (its test images), or a path [digits]")
     parser.add_argument("--count", type=int, default=6, help="images, a row each [6]")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of images, and of the random values [0]")
+    parser.add_argument("--seed", type=seed, default=0, help="of the choice of images, and of the random values [0]")
     parser.add_argument(
         "--out", type=Path, default=Path("perturbations.png"), help="the PNG file to write [perturbations.png]"
     )

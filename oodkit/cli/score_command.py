@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import io
 import json
 import math
 import sys
@@ -29,7 +30,8 @@ EXAMPLES = """examples:
 Higher = more out-of-distribution. With a detector that `oodkit fit --calibration` wrote, each image's p-value
 follows, and whether it is called OOD at the false-alarm rate --alpha. A folder or .zip is scored picture by
 picture (path,score); the images of a .npz, .npy or named set are numbered (path,index,score). Pictures of
-another size need --resize. What cannot be read is named on stderr; exit code 1."""
+another size need --resize. What cannot be read is named on stderr, and the exit code is 1; with --strict the first one
+ends the command with exit code 2."""
 
 BATCH = 512  # pictures that are read before they are scored
 
@@ -51,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", metavar="FILE.py:FUNCTION", help="The model, where it is your own; the file is run.")
     parser.add_argument("--resize", action="store_true", help="Convert pictures to the detector's size and channels.")
+    parser.add_argument("--strict", action="store_true", help="Stop at a picture that cannot be read.")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N. Default: auto.")
     parser.add_argument("--batch-size", metavar="N", type=int, help="Images scored at a time.")
     parser.add_argument(
@@ -89,8 +92,10 @@ def run(args: argparse.Namespace) -> int:
     sources = [source for path in args.paths for source in _sources(path)]
     numbered = any(not _is_picture(source) and Path(source).suffix.lower() != ".zip" for source in sources)
     problems: list[str] = []
-    pictures = _read(sources, detector.image_shape, args.resize, problems)
+    pictures = _read(sources, detector.image_shape, args.resize, args.strict, problems)
     rows = []
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # a file's name need not be text
     writer = csv.writer(sys.stdout, lineterminator="\n")
     judged = ["p_value", "ood"] if detector.calibrated else []
     header = [] if args.json else [*(["path", "index"] if numbered else ["path"]), "score", *judged]
@@ -144,19 +149,21 @@ def _is_picture(source: str) -> bool:
     return Path(source).suffix.lower() in SUFFIXES
 
 
-def _read(sources: list[str], shape: "Shape", resize: bool, problems: list[str]) -> Iterator[Picture]:
+def _read(sources: list[str], shape: "Shape", resize: bool, strict: bool, problems: list[str]) -> Iterator[Picture]:
     """Yield every image that can be read; of the others, add a sentence to `problems`.
 
     Raises:
-        ImageError: not one can be read.
+        ImageError: not one can be read, or, where that is `strict`, any one cannot.
     """
     from oodkit.loading import load_images
 
     any_read = False
     for source in sources:
         try:
-            images = load_images(source, image_shape=shape, resize=resize)
+            images = load_images(source, image_shape=shape, resize=resize, strict=strict)
         except ImageError as error:
+            if strict:
+                raise
             problems.append(str(error))
             continue
         any_read = True

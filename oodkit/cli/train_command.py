@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from oodkit.cli.output import check_out, say
-from oodkit.cli.parser import add_settings, settings_of
+from oodkit.cli.parser import add_settings, seed, settings_of
 from oodkit.plugin import ModelSpec
 
 OWN = ModelSpec(name="own", target="", summary="a model of your own")  # for its recipe: epochs, learning_rate, …
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="FILE", required=True, type=Path, help="Where the model goes.")
     parser.add_argument("--epochs", metavar="N", help="Short for the model's option `epochs`.")
     parser.add_argument("--limit", metavar="N", type=int, help="Training images, at most; by default all.")
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="Of weights, order and noise. Default: 0.")
+    parser.add_argument("--seed", metavar="N", type=seed, default=0, help="Of weights, order and noise. Default: 0.")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N. Default: auto.")
     parser.add_argument(
         "--checkpoint", metavar="FILE", type=Path, help="Written after every epoch. Default: FILE.checkpoint."
