@@ -12,7 +12,7 @@ from oodkit.options import Options
 from oodkit.registry import load_target, registry
 from oodkit.testing.inputs import assert_same, blobs, noise, small_vae
 from oodkit.testing.source import assert_documented, assert_lazy, assert_no_pickle, assert_options_are_read
-from oodkit.testing.surroundings import Surroundings, tensor_bytes
+from oodkit.testing.surroundings import repeat, watch
 
 __all__ = ["CurvatureKit"]
 
@@ -33,10 +33,10 @@ class CurvatureKit:
         fit_curvature(small_vae(), blobs(64), layers, batch_size=batch_size)
         return layers
 
-    @cached_property
+    @property
     def layers(self) -> dict[str, CurvatureApproximation]:
         """Fitted approximations by layer."""
-        return self.fitted()
+        return self.first[0]
 
     @cached_property
     def images(self) -> Tensor:
@@ -46,6 +46,23 @@ class CurvatureKit:
     def _scores(self, layers: dict[str, CurvatureApproximation], images: Tensor) -> Tensor:
         gradients = layer_gradients(small_vae(), images, list(layers))
         return torch.stack([layers[name].quadratic_form(g) for name, g in gradients.items()], 1)
+
+    @cached_property
+    def first(self) -> tuple[dict[str, CurvatureApproximation], str]:
+        """Fitted approximations by layer, and what changed around them meanwhile."""
+
+        def fit_and_score() -> dict[str, CurvatureApproximation]:
+            layers = self.fitted()
+            self._scores(layers, self.images)
+            return layers
+
+        return watch(fit_and_score, small_vae())
+
+    @cached_property
+    def second(self) -> tuple[Tensor, int]:
+        """S of `images` by others that are then dropped, and the bytes that outlive them."""
+        assert self.first
+        return repeat(lambda: self._scores(self.fitted(), self.images))
 
     def check_not_negative_and_finite(self) -> None:
         """S = sᵀ F⁻¹ s is finite and at least 0."""
@@ -78,20 +95,15 @@ class CurvatureKit:
         """Scoring again, and fitting again, gives the same S."""
         expected = self._scores(self.layers, self.images)
         assert torch.equal(self._scores(self.layers, self.images), expected), "scoring twice gives two results."
-        assert torch.equal(self._scores(self.fitted(), self.images), expected), "fitted again gives another result."
+        assert torch.equal(self.second[0], expected), "fitted again gives another result."
 
     def check_nothing_global_is_touched(self) -> None:
         """Random states, settings, environment and the model stay as they were."""
-        before = Surroundings(small_vae())
-        self._scores(self.fitted(), self.images)
-        before.assert_untouched()
+        assert not self.first[1], self.first[1]
 
     def check_memory_is_returned(self) -> None:
         """A dropped approximation leaves no tensor behind."""
-        assert self.layers  # what is made once and kept is there
-        before = tensor_bytes()
-        self._scores(self.fitted(), self.images)
-        kept = tensor_bytes() - before
+        kept = self.second[1]
         assert kept <= 0, f"{kept:,} bytes of tensors outlive the approximation that was fitted and dropped."
 
     def check_options_are_documented_and_honoured(self) -> None:

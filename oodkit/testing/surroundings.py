@@ -3,14 +3,16 @@
 import gc
 import os
 import random
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from oodkit.model import GenerativeModel
 
-__all__ = ["Surroundings", "tensor_bytes"]
+__all__ = ["Surroundings", "repeat", "tensor_bytes", "watch"]
 
 
 class Surroundings:
@@ -69,6 +71,30 @@ def _shape_of(model: nn.Module | None) -> object:
         return None
     hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in model.modules()]
     return hooks, [p.requires_grad for p in model.parameters()]
+
+
+Result = TypeVar("Result")
+
+
+def watch(work: Callable[[], Result], model: GenerativeModel | None = None) -> tuple[Result, str]:
+    """Return what `work` gives, and what it changed around it; empty where that is nothing."""
+    before = Surroundings(model)
+    result = work()
+    try:
+        before.assert_untouched()
+    except AssertionError as error:
+        return result, str(error)
+    return result, ""
+
+
+def repeat(work: Callable[[], Tensor]) -> tuple[Tensor, int]:
+    """Return what `work` gives when it is done again, and the bytes of other tensors that outlive it.
+
+    Again, because a cache that fills up once is no leak.
+    """
+    before = tensor_bytes()
+    result = work()
+    return result, tensor_bytes() - before - result.untyped_storage().nbytes()
 
 
 def tensor_bytes() -> int:
