@@ -12,6 +12,8 @@ from oodkit.bench.plan import make_plan
 from oodkit.bench.runner import run_bench
 from oodkit.bench.sets import load_sets
 from oodkit.bench.spec import read_spec, read_specs
+from oodkit.bench.store import RunFolder
+from oodkit.bench.work import DetectorWork, SeedWork
 from oodkit.errors import DataNotFoundError, ImageError, OptionError
 from oodkit.perturbations import brightness
 
@@ -27,6 +29,7 @@ scale = 2.0
 [[run]]
 [[run]]
 ood = "mixed.npz"
+limit = 7
 [run.options.brightness]
 weights = [1.0]
 """
@@ -141,6 +144,26 @@ def test_another_version_of_outside_software_makes_scores_anew(stub, monkeypatch
     assert again.cells[0].hashes["id_scores"] != first.cells[0].hashes["id_scores"]
 
 
+def test_another_kind_of_device_fits_anew():
+    plan = make_plan(spec())
+    sets = load_sets(plan, None)[0]
+    made = [
+        SeedWork(plan, RunFolder(plan.run_folder), torch.device(name), 0, sets, None, print) for name in ("cpu", "cuda")
+    ]
+    assert made[0].key == made[1].key  # a model may be trained anywhere
+    here, there = (DetectorWork(plan.detectors[0], shared) for shared in made)
+    assert here.key != there.key and here.cell_key("bright.npz") != there.cell_key("bright.npz")
+
+
+def test_what_a_kill_left_beside_a_finished_model_is_removed(sets):
+    fields = {"detectors": "elbo", "model": "flat", "epochs": 1, "train_limit": 20, "limit": 5}
+    key = run_bench(spec(**fields)).cells[0].hashes["model"]
+    left = sets / "runs" / "id" / "models" / f"{key}.checkpoint"
+    left.write_bytes(b"of a kill between the model and this")
+    assert run_bench(spec(**fields, seeds="0,1", model_seed=0)).reused == 1  # another seed's cells need the model
+    assert not left.exists()
+
+
 def test_a_detector_keeps_the_record_of_its_own_training(tmp_path):
     images = load_images("noise", limit=20)
     model = train_model("vae", images, epochs=0, width=2, latent=2)
@@ -154,8 +177,6 @@ def test_a_detector_keeps_the_record_of_its_own_training(tmp_path):
 
 
 def test_the_images_of_extreme_scores_are_kept():
-    from oodkit.bench.store import RunFolder
-
     result = run_bench(spec())
     images = load_sets(result.plan, None)[0].test.images
     levels = images.float().flatten(1).mean(1)
