@@ -371,7 +371,7 @@ def rebuild_model(
         own.training_record = header.get("training", {})
         own.check_weights()
         return own.to(resolve_device(device)).eval()
-    if not header.get("origin"):
+    if header.get("model") == "" or ".py:" in name:
         raise ArtifactError(
             f"{source} holds a model of your own{f', {name}' if name else ''}; give it again: "
             "load_detector(path, model=oodkit.adapt(…)), or --model path/to/module.py:FUNCTION."
