@@ -8,7 +8,8 @@
 #
 # There: Python 3.12 with torch 2.11, NumPy, SciPy, scikit-learn and Pillow, and no network; other wheels travel.
 # A step that runs out of time stops after its last whole epoch, cell or fit: collect, pack and run it again, and it goes
-# on. Only glow-cifar10 cannot: its checkpoint is larger than what comes back. Choose its EPOCHS so that it ends in time.
+# on. Two cannot, their checkpoints being larger than what comes back: choose EPOCHS for glow-cifar10, and TRAIN_LIMIT for
+# rnd, so that one training ends in time.
 #
 # OODKIT_DATA: the folder with the sets. LIMIT: test images of each set (1000). TRAIN_LIMIT, EPOCHS: less than the spec's.
 # DEVICE (cuda). SECONDS_LEFT: when a step stops itself (530).
@@ -114,7 +115,7 @@ run() {
         tail -n 25 "runs/gpu/$folder/$1"-*.txt
     fi
     # Fitted detectors stay behind: rows and scores are what they were made for. Checkpoints come back.
-    tar -C runs/gpu --exclude='detectors/*.safetensors' --exclude=.lock --exclude=.owner -czf results.tar.gz "$folder"
+    tar -C runs/gpu --no-wildcards-match-slash --exclude='detectors/*.safetensors' --exclude=.lock --exclude=.owner -czf results.tar.gz "$folder"
     if [ "$(size_of results.tar.gz)" -gt $BACK_LIMIT ]; then
         tar -C runs/gpu --exclude='detectors/*' --exclude='*.checkpoint' --exclude=.lock --exclude=.owner -czf results.tar.gz "$folder"
         echo "gpu.sh: too large to come back with checkpoints; what was in training begins anew."
