@@ -59,7 +59,7 @@ pack() {
     tar -C $CARRIED -cf - data | xz -3 -T0 >$CARRIED/data.tar.xz && rm -r $CARRIED/data
     if [ ! -d $WHEELHOUSE ]; then
         # shellcheck disable=SC2086  # words
-        $PYTHON -m pip download -q --disable-pip-version-check -d $WHEELHOUSE --only-binary=:all: $THERE $WHEELS 2>/dev/null
+        $PYTHON -m pip download -q --disable-pip-version-check -d $WHEELHOUSE --only-binary=:all: $THERE $WHEELS
     fi
     cp $WHEELHOUSE/*.whl $CARRIED/wheels/
     # What makes the code there an installed package: its name, version and entry points.

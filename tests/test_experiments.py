@@ -1,6 +1,9 @@
 """What the benchmark knows beside single runs: spec files of several runs, sweeps, controls, sets that are missing."""
 
 import json
+import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,7 @@ from oodkit.perturbations import brightness
 pytest_plugins = ["bench_fixtures"]
 pytestmark = pytest.mark.usefixtures("stub", "sets")
 
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SPEC = """
 detectors = "brightness"
 id = "id.npz"
@@ -190,9 +194,17 @@ def test_the_images_of_extreme_scores_are_kept():
 # --- the paper's ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "file", sorted((Path(__file__).parents[1] / "benchmarks/paper").glob("*.toml")), ids=lambda p: p.name
-)
+@pytest.mark.parametrize("file", sorted((BENCHMARKS / "paper").glob("*.toml")), ids=lambda p: p.name)
 def test_every_spec_of_the_paper_makes_a_plan(file):
     for one in read_specs(file):
         make_plan(one)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="gpu.sh needs bash")
+def test_the_gpu_script_names_specs_that_exist_and_refuses_what_it_does_not_know():
+    script = BENCHMARKS / "gpu.sh"
+    named = re.findall(r"\bspec=([\w-]+)", script.read_text())
+    assert named and all((BENCHMARKS / "paper" / f"{name}.toml").exists() for name in named)
+    ended = subprocess.run(["bash", script, "run", "fashion"], capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert "there is no step 'fashion'; there are: conformance throughput" in ended.stderr

@@ -291,7 +291,10 @@ def _gaps(runs: Runs) -> str:
         f"<td>{gap.table}</td></tr>"
         for gap in found
     )
-    head = "".join(f"<th>{t}</th>" for t in ("model", "detector", "OOD set", "ours", "paper", "difference", "table"))
+    names = ("model", "detector", "OOD set")
+    head = "".join(f"<th class='text'>{t}</th>" for t in names) + "".join(
+        f"<th>{t}</th>" for t in ("ours", "paper", "difference", "table")
+    )
     table = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
     within = f"{compared - len(found)} of {compared} AUROCs are within 0.02 of the paper’s"
     return f"<h2>Beside the paper</h2><p>{within}{'; the others:' if found else '.'}</p>{table if found else ''}"
