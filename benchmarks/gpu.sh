@@ -8,8 +8,8 @@
 #
 # There: Python 3.12 with torch 2.11, NumPy, SciPy, scikit-learn and Pillow, and no network; other wheels travel.
 # A step that runs out of time stops after its last whole epoch, cell or fit: collect, pack and run it again, and it goes
-# on. Two cannot, their checkpoints being larger than what comes back: choose EPOCHS for glow-cifar10, and TRAIN_LIMIT for
-# rnd, so that one training ends in time.
+# on. Where a checkpoint is larger than what comes back (glow-cifar10, rnd, capacity at four times the width), one training
+# must end in time: choose EPOCHS, and for rnd TRAIN_LIMIT.
 #
 # OODKIT_DATA: the folder with the sets. LIMIT: test images of each set (1000). TRAIN_LIMIT, EPOCHS: less than the spec's.
 # DEVICE (cuda). SECONDS_LEFT: when a step stops itself (530).
@@ -19,6 +19,7 @@ cd "$(dirname "$0")/.."
 STEPS="conformance throughput fashion-mnist-vae cifar10-vae glow-fashion-mnist glow-cifar10 background rnd capacity classifiers"
 CARRIED=build/gpu                 # travels to the GPU
 CARRY_LIMIT=$((64 * 1024 * 1024)) # bytes, with the code
+CODE=$((4 * 1024 * 1024))         # bytes that are left for it
 PART=15m                          # a file that comes back
 BACK_LIMIT=$((60 * 1024 * 1024))  # bytes, all of them
 WHEELS="pydantic pluggy rich safetensors filelock pytest hypothesis"
@@ -40,13 +41,27 @@ describe() {
         glow-cifar10) spec=table2-glow-cifar10 seeds=0 data="$cifar10 $small fashion-mnist-test.npz $stand_ins" ;;
         background) spec=table10-lratio-perturbations folder=cifar10-vae seeds=0 data="$cifar10 $small fashion-mnist-test.npz $stand_ins" ;;
         rnd) spec=table11-rnd-perturbations seeds=0 data="$cifar10 $small fashion-mnist-test.npz $stand_ins" ;;
-        capacity) spec=table3-capacity seeds=0 data="$grey $small $cifar10 $stand_ins" ;;
+        capacity) spec=table3-capacity seeds=0 data="$grey $small $cifar10" ;;
         classifiers) spec=figure6-classifier-layers data="$cifar10 mnist-test.npz fashion-mnist-test.npz $stand_ins" seeds=0 ;;
         *) echo "gpu.sh: there is no step '$1'; there are: $STEPS." >&2; exit 2 ;;
     esac
 }
 
 size_of() { du -cb "$@" 2>/dev/null | tail -1 | cut -f1; }
+
+# bundle FILE FOLDER BYTES: what runs/gpu/FOLDER has, but for fitted detectors: rows and scores are what they were made
+# for. Where that is too large, without checkpoints, then without models: what needs them makes them again.
+bundle() {
+    local pattern left_out=(--no-wildcards-match-slash --exclude=.owner --exclude='detectors/*.safetensors')
+    for pattern in .lock '*.checkpoint' 'models/*'; do
+        left_out+=(--exclude="$pattern")
+        tar -C runs/gpu "${left_out[@]}" -czf "$1" "$2"
+        if [ "$(size_of "$1")" -le "$3" ]; then return; fi
+        echo "gpu.sh: $2 is too large to travel whole."
+    done
+    echo "gpu.sh: $2 is too large to travel." >&2
+    exit 1
+}
 
 pack() {
     describe "$1"
@@ -64,7 +79,9 @@ pack() {
     cp $WHEELHOUSE/*.whl $CARRIED/wheels/
     # What makes the code there an installed package: its name, version and entry points.
     cp -r "$($PYTHON -c 'from importlib.metadata import distribution; print(distribution("oodkit")._path)')" $CARRIED/
-    if [ -d "runs/gpu/$folder" ]; then tar -C runs/gpu --exclude=.lock --exclude=.owner -cf $CARRIED/state.tar "$folder"; fi
+    if [ -d "runs/gpu/$folder" ]; then
+        bundle $CARRIED/state.tar.gz "$folder" $((CARRY_LIMIT - CODE - $(size_of $CARRIED)))
+    fi
     local total
     total=$(($(size_of $CARRIED) + $(git ls-files -z | xargs -0 cat 2>/dev/null | wc -c)))
     echo "$1 carries $((total / 1024)) KiB with the code: wheels $(($(size_of $CARRIED/wheels) / 1024)), data $(($(size_of $CARRIED/data.tar.xz) / 1024))."
@@ -89,7 +106,7 @@ PYTHON
     mkdir -p runs/gpu
     tar -C $CARRIED -xf $CARRIED/data.tar.xz
     export OODKIT_DATA=$PWD/$CARRIED/data
-    if [ -e $CARRIED/state.tar ]; then tar -C runs/gpu -xf $CARRIED/state.tar; fi
+    if [ -e $CARRIED/state.tar.gz ]; then tar -C runs/gpu -xzf $CARRIED/state.tar.gz; fi
 }
 
 run() {
@@ -114,12 +131,7 @@ run() {
         for seed in "${pids[@]}"; do wait "$seed" || code=$?; done
         tail -n 25 "runs/gpu/$folder/$1"-*.txt
     fi
-    # Fitted detectors stay behind: rows and scores are what they were made for. Checkpoints come back.
-    tar -C runs/gpu --no-wildcards-match-slash --exclude='detectors/*.safetensors' --exclude=.lock --exclude=.owner -czf results.tar.gz "$folder"
-    if [ "$(size_of results.tar.gz)" -gt $BACK_LIMIT ]; then
-        tar -C runs/gpu --exclude='detectors/*' --exclude='*.checkpoint' --exclude=.lock --exclude=.owner -czf results.tar.gz "$folder"
-        echo "gpu.sh: too large to come back with checkpoints; what was in training begins anew."
-    fi
+    bundle results.tar.gz "$folder" $BACK_LIMIT
     split -b $PART results.tar.gz "$OUT/results.tar.gz." && rm results.tar.gz
     case $code in
         0) echo "$1 is finished." ;;
