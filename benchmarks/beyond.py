@@ -195,10 +195,10 @@ def main() -> None:
     model = oodkit.load_model(args.model, "cpu") if Path(args.model).exists() else reference_vae(args.model)
     images = oodkit.load_images(args.id, "test", limit=32, seed=args.seed, image_shape=model.image_shape).images
     cost = costs(model, {row: (name, options) for row, (_, name, options) in wanted.items()}, images)
-    fisher, density, _ = args.train
+    name, (fisher, density, _) = Path(args.model).stem, args.train
     lines = [
-        f"{Path(args.model).stem}: seed {args.seed}; {fisher} training images make F, {density} others the densities; {args.test} "
-        f"test images a set; CPU, {torch.get_num_threads()} threads, torch {torch.__version__}, {date.today()}.",
+        f"{name}: seed {args.seed}; {fisher} training images make F, {density} others the densities; {args.test} test "
+        f"images a set; CPU, {torch.get_num_threads()} threads, torch {torch.__version__}, {date.today()}.",
         f"Not looked at before the choice: {', '.join(SEALED)}.",
         "",
         f"| AUROC | {' | '.join(names)} | mean | worst | ID as JPEG | JPEG ID against tiny-images | cost |",
@@ -207,10 +207,10 @@ def main() -> None:
     for row, values in rows.items():
         lines.append(f"| {row} | {' | '.join(f'{value:.3f}' for value in values)} | {cost[row]:.1f} |")
     args.out.mkdir(parents=True, exist_ok=True)
-    stem = f"beyond-{Path(args.model).stem}"
+    stem = f"beyond-{name}"
     (args.out / f"{stem}.md").write_text("\n".join(lines) + "\n")
     worst = {row: (cost[row], min(values[: len(names)])) for row, values in rows.items()}
-    draw(worst, f"{Path(args.model).stem}: the worst of {len(names)} OOD sets", args.out / f"{stem}.png")
+    draw(worst, f"{name}: the worst of {len(names)} OOD sets", args.out / f"{stem}.png")
     print("\n".join(lines))
 
 

@@ -250,7 +250,8 @@ def main() -> None:
     }
     means = {key: sum(cells.values()) / len(cells) for key, cells in judged.items()}
     best = max(means, key=lambda key: means[key])
-    print(f"{Path(args.model).stem}: seed {args.seed}, images for F, density, shifts: {args.train}, {args.test} a test set, CPU,")
+    name = Path(args.model).stem
+    print(f"{name}: seed {args.seed}, images for F, density, shifts: {args.train}, {args.test} a test set, CPU,")
     print(f"{torch.get_num_threads()} threads, {date.today()}. Chosen on shifts: {best[0]}, {best[1]}.\n")
     opened = [f"ood/{n}" for n in OOD if f"ood/{n}" in sets and (args.open_sealed or n not in SEALED)]
     heads = ["shifts: mean", "worst", *(name.partition("/")[2] for name in opened), "mean", "worst"]

@@ -137,7 +137,9 @@ def _load_path(
 def _load_ood(
     plan: Plan, seed: int, test: ImageSet, classes: dict[str, ImageSet]
 ) -> tuple[dict[str, ImageSet], dict[str, str]]:
-    """Return the OOD sets by label, those in `classes` as they are, and why those that are missing are, where that is allowed.
+    """Return the OOD sets by label, and why those that are missing are, where that is allowed.
+
+    Those in `classes` are taken as they are.
 
     Raises:
         DataNotFoundError: a set is not on this machine; with `skip_missing`, none is.
