@@ -35,7 +35,8 @@ class Surroundings:
             f"{name} from {before} to {now[name]}" for name, before in self.settings.items() if now[name] != before
         ]
         assert not moved, f"a global setting was changed: {', '.join(moved)}."
-        added = {name for name, _ in self.environment.items() ^ dict(os.environ).items()}
+        changed_names = {name for name, _ in self.environment.items() ^ dict(os.environ).items()}
+        added = {name for name in changed_names if not name.startswith("KMP_")}  # scikit-learn sets these at its import
         assert not added, f"environment variables were changed: {', '.join(sorted(added))}."
         if self.model is not None:
             weights = self.model.state_dict()
