@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from oodkit.device import in_batches
 from oodkit.distributed import share_of, summed
 from oodkit.errors import ImageError
 from oodkit.gradients import LayerGradient, layer_gradients
@@ -81,11 +82,14 @@ def fit_curvature(
     passes = max((a.passes for a in approximations.values()), default=0)
     ours = share_of(images)
     batches = -(-len(ours) // batch_size)
+
+    def gradients_of(batch: Tensor) -> dict[str, LayerGradient]:
+        return layer_gradients(model, batch, list(approximations))
+
     with progress_bar("Fisher information", total=passes * batches) as bar:
         for number in range(passes):
             totals: dict[str, dict[str, Tensor]] = {name: {} for name in approximations}
-            for batch in ours.batches(batch_size):
-                gradients = layer_gradients(model, batch.to(model.device), list(approximations))
+            for gradients in in_batches(gradients_of, ours.images, batch_size, model.device):
                 for name, gradient in gradients.items():
                     # float64: float32 products leave rounding errors in F's small eigenvalues, larger than the damping
                     for key, value in approximations[name].sums(gradient.double(), number).items():

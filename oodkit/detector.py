@@ -17,7 +17,7 @@ from torch import Tensor
 from oodkit.artifact import read_artifact, saved_shape, write_artifact
 from oodkit.calibration import check_alpha, p_values
 from oodkit.curvature import CurvatureApproximation
-from oodkit.device import resolve_device
+from oodkit.device import in_batches, resolve_device
 from oodkit.distributed import gathered, share_of
 from oodkit.errors import ArtifactError, NotFittedError, PluginError
 from oodkit.explanation import Explanation
@@ -251,7 +251,7 @@ class Detector(ABC, Generic[OptionsT]):
         """
         images = self._checked_fitted(images)
         with torch.no_grad():
-            parts = [self._explain(batch.to(self.device)) for batch in images.batches(self.batch_size)]
+            parts = list(in_batches(self._explain, images.images, self.batch_size, self.device))
         shares = [part.contributions.cpu() for part in parts if part.contributions is not None]
         return Explanation(parts[0].names, torch.cat([p.z.cpu() for p in parts]), torch.cat(shares) if shares else None)
 
@@ -269,9 +269,9 @@ class Detector(ABC, Generic[OptionsT]):
         model = frozen(self._model) if self._model is not None else nullcontext()
         ours = share_of(images)
         with torch.no_grad(), model, progress_bar(text or self.name, total=len(ours)) as bar:
-            for batch in ours.batches(self.batch_size):
-                parts.append(function(batch.to(self.device)))
-                bar.advance(len(batch))
+            for part in in_batches(function, ours.images, self.batch_size, self.device):
+                parts.append(part)
+                bar.advance(len(part))
         return gathered(torch.cat(parts), len(images))
 
     def save(self, path: str | Path) -> None:

@@ -1,12 +1,19 @@
 """Where the work is done: `auto`, `cpu`, `cuda` or `cuda:1`."""
 
 import os
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from oodkit.errors import DeviceError
 
-__all__ = ["device_name", "resolve_device"]
+__all__ = ["device_name", "in_batches", "resolve_device"]
+
+
+Made = TypeVar("Made")
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
@@ -38,3 +45,35 @@ def device_name(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
     return f"cpu, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def in_batches(function: Callable[[Tensor], Made], images: Tensor, size: int, device: torch.device) -> Iterator[Made]:
+    """Yield `function` of each batch of images on `device`; where its memory runs out, in batches of half the size.
+
+    Args:
+        function: from uint8 (n, C, H, W) on `device`, with the same numbers for an image whatever its batch.
+        images: uint8, (N, C, H, W).
+        size: n, but for the last batch; it stays halved, with a warning.
+        device: where the work is done.
+
+    Raises:
+        DeviceError: a single image needs more memory than there is.
+    """
+    start = 0
+    while start < len(images):
+        batch = images[start : start + size]
+        try:
+            made = function(batch.to(device))
+        except torch.OutOfMemoryError:
+            if len(batch) == 1:
+                raise DeviceError(
+                    f"one image needs more memory than {device} has free; choose a smaller model, or another device."
+                ) from None
+            size = len(batch) // 2
+        else:
+            start += len(batch)
+            yield made
+            continue
+        # After the handler: its traceback held the tensors.
+        warnings.warn(f"the memory of {device} ran out; going on with {size} images at a time.", stacklevel=3)
+        torch.cuda.empty_cache()

@@ -3,10 +3,28 @@
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 from oodkit import DataNotFoundError
 
-__all__ = ["fetch"]
+__all__ = ["by_https", "fetch"]
+
+# Where the address that torchvision knows answers to http only: the same files, with the same checksums.
+FASHION_MNIST = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/"
+
+
+def by_https(made_by: type[Any]) -> type[Any]:
+    """Return a torchvision data set's class, of the same name, whose addresses are all https."""
+    changes: dict[str, Any] = {}
+    if mirrors := getattr(made_by, "mirrors", None):
+        changes["mirrors"] = [m for m in mirrors if m.startswith("https:")] or [_secure(m) for m in mirrors]
+    if splits := getattr(made_by, "split_list", None):
+        changes["split_list"] = {split: [_secure(entry[0]), *entry[1:]] for split, entry in splits.items()}
+    return type(made_by.__name__, (made_by,), changes)
+
+
+def _secure(address: str) -> str:
+    return FASHION_MNIST if "fashion-mnist" in address else address.replace("http://", "https://", 1)
 
 
 def fetch(name: str, torchvision_class: str, split: str, folder: Path) -> None:
@@ -25,7 +43,7 @@ def fetch(name: str, torchvision_class: str, split: str, folder: Path) -> None:
             "install the torchvision that matches your torch, or put the files into a folder and set "
             "OODKIT_DATA to it."
         ) from error
-    made_by = getattr(datasets, torchvision_class)
+    made_by = by_https(getattr(datasets, torchvision_class))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with redirect_stdout(sys.stderr):  # torchvision prints; stdout is for results

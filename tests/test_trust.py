@@ -1,0 +1,250 @@
+"""What a user stakes on a score: no code from data, the same seed gives the same bits, and no number is lost."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+import torch
+
+import oodkit
+from oodkit.bench.metrics import auroc
+from oodkit.cli import main
+from oodkit.loading import load_images
+from oodkit.testing.source import assert_no_pickle
+from oodkit_datasets.download import by_https
+
+pytest_plugins = ["bench_fixtures"]
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ["oodkit", *sorted(path.name for path in (ROOT / "plugins").iterdir() if (path / "plugin.py").exists())]
+
+
+# --- no code from data ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_line_of_ours_pickles_or_unpickles(package):
+    assert_no_pickle(package)
+
+
+def test_every_plugin_of_ours_is_looked_at():
+    assert {point.value.partition(".")[0] for point in entry_points(group="oodkit")} >= set(PACKAGES) - {"oodkit"}
+
+
+WATCH = """
+import os, sys
+OURS = tuple(os.environ["OURS"].split(os.pathsep))
+found = []
+
+def watch(event, arguments):
+    if event in ("pickle.find_class", "socket.connect", "socket.getaddrinfo", "urllib.Request"):
+        found.append((event, repr(arguments)[:80]))
+    if event in ("exec", "compile"):
+        frame = sys._getframe(1)
+        if frame.f_code.co_filename.startswith(OURS):
+            found.append((event, frame.f_code.co_filename))
+    if event in ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn") and "oodkit" in repr(arguments):
+        found.append((event, repr(arguments)[:80]))
+
+sys.addaudithook(watch)
+from oodkit.cli import main
+codes = [main(command.split()) for command in sys.stdin.read().splitlines()]
+for one in found:
+    print("FOUND", *one)
+sys.exit(any(codes))
+"""
+
+
+def test_a_whole_run_unpickles_nothing_runs_nothing_and_asks_no_network(tmp_path):
+    small = "--set vae.width=2 --set vae.latent=2 --device cpu"
+    commands = [
+        f"train --model vae --id digits --out vae.oodkit --epochs 1 --limit 40 {small}",
+        "fit --detector rose-ekfac --model-file vae.oodkit --id digits --out rose.oodkit --limit 40 --device cpu",
+        "score digits --detector-file rose.oodkit --device cpu",
+        f"bench --detector rose-diag,elbo,ic-png --id digits --ood noise,photos --epochs 1 --limit 6 "
+        f"--train-limit 40 {small}",
+    ]
+    environment = {**os.environ, "OURS": f"{ROOT}/oodkit{os.pathsep}{ROOT}/plugins", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", WATCH], input="\n".join(commands), cwd=tmp_path, env=environment,
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [line for line in done.stdout.splitlines() if line.startswith("FOUND")] == []
+
+
+def test_downloads_go_by_https():
+    """The addresses are torchvision's, which may not be importable here; it checks an MD5 for each file."""
+
+    test = ["http://ufldl.stanford.edu/housenumbers/test_32x32.mat", "test_32x32.mat", "eb5a983be6a315427106f1b164d9"]
+    mnist = ["https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/"]
+    fashion = ["http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"]
+    svhn = by_https(type("SVHN", (), {"split_list": {"test": test}}))
+    assert svhn.split_list["test"] == [test[0].replace("http:", "https:"), *test[1:]]
+    assert svhn.__name__ == "SVHN"  # it names the folder
+    assert by_https(type("MNIST", (), {"mirrors": mnist})).mirrors == mnist[:1]
+    assert by_https(type("FashionMNIST", (), {"mirrors": fashion})).mirrors[0].startswith("https://")
+
+
+# --- the same numbers -----------------------------------------------------------------------------------------------
+
+JOB = ("bench", "--detector", "rose-ekfac,elbo,lr-z,rnd-svd", "--id", "digits", "--ood", "noise", "--epochs", "1",
+       "--train-limit", "60", "--limit", "8", "--set", "vae.width=2", "--set", "vae.latent=2", "--device", "cpu",
+       "--set", "rnd-svd.epochs=1", "--set", "rnd-svd.fitting_images=20")  # fmt: skip
+
+
+def test_the_same_seed_gives_the_same_bits(tmp_path, capsys):
+    from safetensors.torch import load_file
+
+    figures, tensors = [], []
+    for name in ("one", "two"):
+        assert main([*JOB, "--json", "--run-folder", str(tmp_path / name)]) == 0
+        cells = json.loads(capsys.readouterr().out)["cells"]
+        figures.append([{k: v for k, v in c.items() if k not in ("date", "images_per_second")} for c in cells])
+        files = sorted(p for p in (tmp_path / name).rglob("*.safetensors"))
+        tensors.append({str(p.relative_to(tmp_path / name)): load_file(p) for p in files})
+    assert figures[0] == figures[1]
+    one, two = tensors
+    assert one.keys() == two.keys() and len(one) >= 4 + 8 + 1
+    for file, held in one.items():
+        assert all(torch.equal(values, two[file][key]) for key, values in held.items()), file
+
+
+@pytest.mark.parametrize("name", ["rose-ekfac", "rose-diag", "elbo", "nll", "lr-z"])
+def test_float32_agrees_with_float64(name, tmp_path):
+    """The order of the scores, and AUROC, to a thousandth."""
+    from scipy.stats import spearmanr
+
+    images = load_images("digits", "train", limit=300)
+    model = oodkit.train_model("vae", images, epochs=2, width=4, latent=4, device="cpu")
+    twin = oodkit.create_model("vae", model.image_shape, device="cpu", **model.options.model_dump()).double()
+    twin.load_state_dict({key: value.double() for key, value in model.state_dict().items()})
+    known, other = load_images("digits", limit=100), load_images("photos", limit=100, image_shape=model.image_shape)
+    scores = []
+    for one in (model, twin):
+        detector = oodkit.create_detector(name, one).fit(images)
+        scores.append((detector.score(known), detector.score(other)))
+    (known_32, other_32), (known_64, other_64) = scores
+    rank = spearmanr(torch.cat([known_32, other_32]), torch.cat([known_64, other_64])).statistic
+    difference = abs(auroc(known_32, other_32) - auroc(known_64, other_64))
+    assert 1 - rank < 1e-3 and difference < 1e-3, (1 - rank, difference)
+
+
+# --- no number is lost ----------------------------------------------------------------------------------------------
+
+
+def test_scores_that_are_not_finite_are_counted_named_and_most_ood(stub, sets, capsys):
+    assert (
+        main(["bench", "--detector", "undefined,brightness", "--id", "id.npz", "--ood", "mixed.npz", "--resize"]) == 0
+    )
+    out, err = capsys.readouterr()
+    assert "undefined: 12 of 12 scores are NaN; taken as +inf." in err
+    assert "undefined, seed 0: infinite scores of 12 of 12 images of id.npz and 12 of 12 of mixed.npz" in out
+    assert "brightness, seed 0: infinite" not in out
+
+
+def test_an_infinite_score_ranks_above_every_finite_one():
+    known = torch.tensor([0.0, 1.0, 2.0])
+    assert auroc(known, torch.tensor([float("inf"), float("nan"), 3.4e38])) > 1 - 1e-9
+    assert auroc(torch.tensor([float("inf"), 1.0]), known) == pytest.approx(0.25)  # one tie, one pair in order, of six
+
+
+# --- long runs ------------------------------------------------------------------------------------------------------
+
+
+def out_of_memory_above(limit, function):
+    """A function that takes at most `limit` images, as on a device that has memory for no more."""
+    taken = []
+
+    def limited(*arguments, **keywords):
+        images = next(a for a in arguments if isinstance(a, torch.Tensor))
+        if len(images) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        taken.append(len(images))
+        return function(*arguments, **keywords)
+
+    return limited, taken
+
+
+@pytest.mark.parametrize("limit", [1, 3, 7])
+def test_where_memory_runs_out_batches_are_halved_and_scores_stay(limit, monkeypatch):
+    images = load_images("digits", limit=40)
+    model = oodkit.create_model("vae", images.image_shape, device="cpu", width=2, latent=2)
+    expected = {name: oodkit.create_detector(name, model).fit(images).score(images) for name in ("rose-diag", "elbo")}
+    limited, taken = out_of_memory_above(limit, model.encode)
+    monkeypatch.setattr(model, "encode", limited)
+    for name, scores in expected.items():
+        with pytest.warns(UserWarning, match="the memory of cpu ran out; going on with"):
+            found = oodkit.create_detector(name, model, batch_size=32).fit(images).score(images)
+        torch.testing.assert_close(found, scores, rtol=1e-4, atol=1e-3)
+    assert max(taken) <= limit
+
+
+def test_one_image_that_does_not_fit_is_one_sentence(monkeypatch):
+    images = load_images("digits", limit=4)
+    model = oodkit.create_model("vae", images.image_shape, device="cpu", width=2, latent=2)
+    detector = oodkit.create_detector("elbo", model).fit(images)
+    monkeypatch.setattr(model, "encode", out_of_memory_above(0, model.encode)[0])
+    with pytest.warns(UserWarning, match="ran out"), pytest.raises(oodkit.OodkitError, match="one image needs more"):
+        detector.score(images)
+
+
+def test_ten_thousand_cells_are_read_and_found_in_seconds(stub, sets, capsys):
+    """Not a timing: ten thousand rows once, and one row more, in one run; quadratic work would take an hour."""
+    from oodkit.bench.store import RunFolder, read_cells
+
+    job = [
+        "bench",
+        "--detector",
+        "brightness",
+        "--id",
+        "id.npz",
+        "--ood",
+        "mixed.npz",
+        "--resize",
+        "--run-folder",
+        "run",
+    ]
+    assert main(job) == 0
+    results = sets / "run" / "results.jsonl"
+    (cell,), _ = read_cells(results.read_bytes())
+    row = {k: v for k, v in json.loads(results.read_text()).items() if k != "check"}
+    rows = [json.dumps({**row, "key": f"{i:032x}", "seed": 1000 + i}) for i in range(10_000)]
+    results.write_text(results.read_text() + "\n".join(rows) + "\n")
+    with RunFolder(sets / "run") as folder:
+        assert folder.cell(cell.key) == cell
+        assert folder.cell(f"{9_999:032x}").seed == 10_999
+    capsys.readouterr()
+    assert main(job) == 0
+    assert "0 cells made now, 1 found" in capsys.readouterr().out
+
+
+MEMORY = """
+import resource, sys, torch, oodkit
+from oodkit.loading import load_images
+images = load_images("digits", limit=100, image_shape=(1, 32, 32)).images
+model = oodkit.create_model("vae", (1, 32, 32), device="cpu", width=1, latent=2)
+detector = oodkit.create_detector("elbo", model, batch_size=256).fit(images)
+peaks = []
+for count in (int(sys.argv[1]) // 10, int(sys.argv[1])):
+    many = images[torch.arange(count) % 100]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    detector.score(many)
+    peaks.append((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+print(*(f"{peak:.0f}" for peak in peaks))
+"""
+
+
+@pytest.mark.long
+def test_memory_does_not_grow_with_the_number_of_images():
+    """Scoring 50,000 images takes hardly more, beside the images themselves, than 5,000 took."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, "50000"], check=True, capture_output=True, text=True, env=environment
+    )
+    _, grown = map(int, done.stdout.split())
+    assert grown < 32, "MiB, of ten times the images"
