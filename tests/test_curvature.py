@@ -223,6 +223,14 @@ def layer_scores(layers, images, model=None):
     return {name: layer.quadratic_form(gradients[name]) for name, layer in layers.items()}
 
 
+def test_layers_that_are_not_asked_for_are_left_alone():
+    images, test = random_images(20), random_images(3, seed=1)
+    both = fit_net(Diag, images)
+    one = {"linear": Diag(DampingOptions())}
+    fit_curvature(Net(), ImageSet("images", "train", images), one, batch_size=16)
+    assert_same(layer_scores(one, test)["linear"], layer_scores(both, test)["linear"])
+
+
 @settings(max_examples=10, deadline=None)
 @given(batch_size=st.integers(1, 50), order=st.permutations(range(40)), kind=st.sampled_from([Ekfac, Diag]))
 def test_neither_the_order_of_the_images_nor_the_batch_size_matters(batch_size, order, kind):

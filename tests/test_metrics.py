@@ -95,8 +95,14 @@ def test_refusals():
             metric([1.0], [])
         with pytest.raises(OodkitError, match="no ID scores"):
             metric(torch.zeros(0), [1.0])
-    with pytest.raises(OodkitError, match="tpr is 95"):
-        fpr_at_tpr([1.0], [2.0], tpr=95)
+    for tpr in (0, 1.001, 95):
+        with pytest.raises(OodkitError, match=f"tpr is {tpr}"):
+            fpr_at_tpr([1.0], [2.0], tpr=tpr)
+
+
+def test_a_threshold_between_tied_pairs_is_found():
+    # ID and OOD tie at each score: the points of the curve lie on one line, and none may be left out.
+    assert fpr_at_tpr([0.0, 1.0], [0.0, 1.0], 0.5) == pytest.approx(0.5)
 
 
 # --- the paper's tables --------------------------------------------------------------------------------
