@@ -1,8 +1,11 @@
 # The whole project on a fresh machine: `make bench` (the main job) and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
+# What needs none of the packages that only tests use.
+MINIMUM := tests/test_artifact.py tests/test_bench.py tests/test_calibration.py tests/test_cli.py tests/test_datasets.py \
+	tests/test_fuzz.py tests/test_gradients.py tests/test_images.py tests/test_metrics.py tests/test_registry.py
 
-.PHONY: bench paper-cpu speed test test-long test-reference lint types check docs clean
+.PHONY: bench paper-cpu speed test test-long test-minimum test-locked test-reference coverage lock lint types check docs clean
 
 bench: .venv/installed
 	$(BIN)/oodkit bench --detector rose-ekfac,elbo --model vae
@@ -12,6 +15,19 @@ test: .venv/installed-dev
 
 test-long: .venv/installed-dev  ## 200 kills, 2,000 damaged files, 50,000 images: a quarter of an hour
 	$(BIN)/python -m pytest -m long
+
+test-minimum: .venv-minimum/installed  ## with the oldest versions that pyproject.toml allows
+	.venv-minimum/bin/python -m pytest --import-mode=importlib $(MINIMUM)
+
+test-locked: .venv-locked/installed  ## with the exact versions of requirements-test.txt, by their hashes
+	.venv-locked/bin/python -m pytest
+
+coverage: .venv/installed-dev  ## lines and branches; fails below 90 %
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+lock: .venv/installed-dev  ## writes requirements-test.txt from what is installed: torch is left out, it differs by device
+	$(BIN)/python -m pip freeze --exclude-editable | grep -vE '^(torch|torchvision|pip|oodkit)(==| @)' | \
+		uv pip compile --no-deps --generate-hashes --no-annotate --no-header --python $(BIN)/python - -o requirements-test.txt
 
 test-reference: .venv/installed-dev  ## the paper's figures from its own weights: needs the reference folder
 	$(BIN)/python -m pytest -m slow
@@ -49,5 +65,18 @@ docs: .venv/installed-docs  ## build/site/index.html; a link that leads nowhere 
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $@ .venv/installed
 
+.venv-minimum/installed: tests/minimum.txt pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-minimum
+	.venv-minimum/bin/python -m pip install --quiet --constraint constraints.txt --constraint tests/minimum.txt \
+		--editable . 'pytest>=8' 'hypothesis>=6.100' 'hatchling>=1.26'
+	touch $@
+
+.venv-locked/installed: requirements-test.txt constraints.txt pyproject.toml
+	$(PYTHON) -m venv .venv-locked
+	.venv-locked/bin/python -m pip install --quiet --constraint constraints.txt torch torchvision
+	.venv-locked/bin/python -m pip install --quiet --no-deps --require-hashes --requirement requirements-test.txt
+	.venv-locked/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
 clean:
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-minimum .venv-locked build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
