@@ -160,11 +160,14 @@ def test_several_layers_at_once_through_norms_and_work_in_place():
         assert_same(gradient.dense(), layer_gradients(model, images, [name])[name].dense())
 
 
-def test_a_layer_used_twice_has_the_sum_of_both_gradients():
-    model = Built(
-        lambda m, x: log_density(m.layer(m.layer(x).tanh()) + m.layer(x)), layer=nn.Conv2d(2, 2, 3, padding=1)
-    )
-    assert_layer_is_right(model, random_images())
+@pytest.mark.parametrize("uses", [2, 3])
+def test_a_layer_used_more_than_once_has_the_sum_of_all_its_gradients(uses):
+    def log_prob(model, x):
+        for _ in range(uses):
+            x = model.layer(x).tanh()
+        return log_density(x)
+
+    assert_layer_is_right(Built(log_prob, layer=nn.Conv2d(2, 2, 3, padding=1)), random_images())
 
 
 def test_a_use_that_log_p_ignores_adds_nothing():
