@@ -11,7 +11,7 @@ __all__ = ["EXAMPLES", "add_arguments", "run"]
 
 EXAMPLES = """examples:
   oodkit fit --detector rose-ekfac --model-file vae.oodkit --id digits --out rose.oodkit
-  oodkit fit --detector rose-ekfac --model-file vae.oodkit --id my-pictures/ --resize --out rose.oodkit --set damping=1e-6
+  oodkit fit --detector rose-ekfac --model-file vae.oodkit --id pictures/ --resize --out rose.oodkit --set damping=1e-6
   oodkit fit --detector rose-plus --model-file vae.oodkit --id digits --calibration digits --out plus.oodkit
 
 A model of your own:
