@@ -17,7 +17,7 @@ test-long: .venv/installed-dev  ## 200 kills, 2,000 damaged files, 50,000 images
 	$(BIN)/python -m pytest -m long
 
 test-minimum: .venv-minimum/installed  ## with the oldest versions that pyproject.toml allows
-	.venv-minimum/bin/python -m pytest --import-mode=importlib $(MINIMUM)
+	.venv-minimum/bin/python -m pytest $(MINIMUM)
 
 test-locked: .venv-locked/installed  ## with the exact versions of requirements-test.txt, by their hashes
 	.venv-locked/bin/python -m pytest

@@ -27,7 +27,8 @@ MAX_SEED = 2**32 - 1  # what every generator takes, and seed and epoch together 
 class Options(BaseModel):
     """Frozen and strict about names: an unknown option is an error, with near misses."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True)
+    # pydantic before 2.10 warns of every field that begins with "model_"
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True, protected_namespaces=())
 
     @classmethod
     def parse(cls, owner: str, values: dict[str, Any]) -> Self:  # Any: text of the command line, or Python values
