@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # What needs none of the packages that only tests use.
 MINIMUM := tests/test_artifact.py tests/test_bench.py tests/test_calibration.py tests/test_cli.py tests/test_datasets.py \
-	tests/test_fuzz.py tests/test_gradients.py tests/test_images.py tests/test_metrics.py tests/test_registry.py
+	tests/test_fuzz.py tests/test_gradients.py tests/test_metrics.py tests/test_registry.py
 
 .PHONY: bench paper-cpu speed test test-long test-minimum test-locked test-reference coverage lock lint types check docs clean
 
