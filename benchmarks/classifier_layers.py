@@ -39,24 +39,30 @@ def main() -> None:
         load_images(name, "test", limit=arguments.limit, seed=arguments.seed, image_shape=shape, reference=test)
         for name in arguments.ood.split(",")
     ]
-    name = f"{arguments.network}-{arguments.id}-seed{arguments.seed}"
-    model = trained(known, arguments, arguments.folder / f"{name}.safetensors")
-    rows = layer_rows(model, known, test, others, arguments)
-    rows |= joined_rows(model, known, test, others, arguments)
-    result = {"network": arguments.network, "sets": [o.name for o in others], "rows": rows}
-    result["conditions"] = conditions(model, test, arguments)
-    print_table(result)
-    file = arguments.folder / f"{name}.json"
-    file.write_text(json.dumps(result, indent=1))
-    if importlib.util.find_spec("matplotlib") is None:
-        print(f"\nNo picture: matplotlib is not installed. Draw it elsewhere with --redraw {file}")
-    else:
-        draw(result, file.with_suffix(".png"))
+    for network in arguments.networks:
+        arguments.network = network
+        file = arguments.folder / f"{arguments.network}-{arguments.id}-seed{arguments.seed}.json"
+        if file.exists() and len(arguments.networks) > 1:  # a run that was cut short
+            print_table(json.loads(file.read_text()))
+            continue
+        model = trained(known, arguments, file.with_suffix(".safetensors"))
+        rows = layer_rows(model, known, test, others, arguments)
+        rows |= joined_rows(model, known, test, others, arguments)
+        result = {"network": arguments.network, "sets": [o.name for o in others], "rows": rows}
+        result["conditions"] = conditions(model, test, arguments)
+        print_table(result)
+        file.write_text(json.dumps(result, indent=1))
+        if len(arguments.networks) > 1:  # six networks' weights are too large to keep
+            file.with_suffix(".safetensors").unlink()
+        if importlib.util.find_spec("matplotlib") is None:
+            print(f"\nNo picture: matplotlib is not installed. Draw it elsewhere with --redraw {file}")
+        else:
+            draw(result, file.with_suffix(".png"))
 
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", choices=NETWORKS, default="cnn")
+    parser.add_argument("--network", default="cnn", help=f"of {', '.join(NETWORKS)}; several with commas, or `all`")
     parser.add_argument("--width", type=int, help="channels of the first convolution; by default the network's own")
     parser.add_argument("--id", default="fashion-mnist", help="a named set with labels")
     parser.add_argument("--ood", default=OOD, help="named sets, with commas")
@@ -70,7 +76,11 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--folder", type=Path, default=Path("runs/classifier-layers"))
     parser.add_argument("--redraw", type=Path, metavar="FILE.json", help="only draw the picture of an earlier run")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    arguments.networks = list(NETWORKS) if arguments.network == "all" else arguments.network.split(",")
+    if unknown := set(arguments.networks) - set(NETWORKS):
+        parser.error(f"--network: {', '.join(sorted(unknown))}; there are {', '.join(NETWORKS)}")
+    return arguments
 
 
 def trained(known: ImageSet, arguments: argparse.Namespace, path: Path) -> Classifier:

@@ -42,7 +42,11 @@ describe() {
         background) spec=table10-lratio-perturbations folder=cifar10-vae seeds=0 data="$cifar10 $small fashion-mnist-test.npz $stand_ins" ;;
         rnd) spec=table11-rnd-perturbations seeds=0 data="$cifar10 $small fashion-mnist-test.npz $stand_ins" ;;
         capacity) spec=table3-capacity seeds=0 data="$grey $small $cifar10" ;;
-        classifiers) spec=figure6-classifier-layers data="$cifar10 mnist-test.npz fashion-mnist-test.npz $stand_ins" seeds=0 ;;
+        classifiers)
+            data="$cifar10 mnist-test.npz fashion-mnist-test.npz $stand_ins"
+            command="benchmarks/classifier_layers.py --network all --id cifar10 --device $DEVICE --folder runs/gpu/classifiers
+                --ood mnist,fashion-mnist,rendered-digits,tiny-images,noise,constant --limit $LIMIT
+                --epochs ${EPOCHS:-20} --train-limit ${TRAIN_LIMIT:-50000} --fitting-images 5000" ;;
         *) echo "gpu.sh: there is no step '$1'; there are: $STEPS." >&2; exit 2 ;;
     esac
 }
@@ -53,7 +57,7 @@ size_of() { du -cb "$@" 2>/dev/null | tail -1 | cut -f1; }
 # for. Where that is too large, without checkpoints, then without models: what needs them makes them again.
 bundle() {
     local pattern left_out=(--no-wildcards-match-slash --exclude=.owner --exclude='detectors/*.safetensors')
-    for pattern in .lock '*.checkpoint' 'models/*'; do
+    for pattern in .lock '*.checkpoint' 'models/*' 'classifiers/*.safetensors'; do
         left_out+=(--exclude="$pattern")
         tar -C runs/gpu "${left_out[@]}" -czf "$1" "$2"
         if [ "$(size_of "$1")" -le "$3" ]; then return; fi
