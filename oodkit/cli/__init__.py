@@ -22,9 +22,9 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    # Read when torch is first imported: threads that wait do not spin. Where other programs want the same cores,
-    # spinning makes a run several times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Read when torch is first imported: threads wait for each other a moment only before they sleep. Where other
+    # programs want the same cores, torch's own long wait makes a run several times slower.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         with warnings_as_lines():
             code = _run(arguments)
