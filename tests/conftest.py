@@ -1,12 +1,16 @@
 """Fixtures that several test files use."""
 
 import importlib
+import os
 import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from oodkit.registry import detector_options, registry
+
+# As the commands do, before torch is imported: on a busy machine its threads would wait for each other for long.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 # How long an example takes says how busy the machine is, and no more.
 settings.register_profile("oodkit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
