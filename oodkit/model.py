@@ -150,7 +150,10 @@ class GenerativeModel(Trainable):
 
 
 class LatentVariableModel(GenerativeModel):
-    """p(x) = ∫ p(x|z) N(z; 0, I) dz with a Gaussian q(z|x). A plugin writes `encode` and `log_prob_given`."""
+    """p(x) = ∫ p(x|z) N(z; 0, I) dz with a Gaussian q(z|x). A plugin writes `encode` and `log_prob_given`.
+
+    With `decode` it also shows reconstructions.
+    """
 
     @abstractmethod
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -159,6 +162,23 @@ class LatentVariableModel(GenerativeModel):
     @abstractmethod
     def log_prob_given(self, images: Tensor, z: Tensor) -> Tensor:
         """Return log p(x|z) in nats, (N,), of images (N, C, H, W) at z (N, Z)."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the images that are most likely at z (N, Z), uint8 (N, C, H, W): each sub-pixel's likeliest value.
+
+        Raises:
+            PluginError: a model that does not write this has no reconstructions to show.
+        """
+        raise PluginError(f"{self.name or type(self).__name__} has no decode(z), so it cannot show a reconstruction.")
+
+    @torch.no_grad()
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """Return what is left of images (N, C, H, W) on their way through z: `decode` at the mean of q(z|x), uint8.
+
+        Raises:
+            PluginError: the model has no `decode`.
+        """
+        return self.decode(self.encode(images)[0])
 
     def log_prob(self, images: Tensor) -> Tensor:
         """Return the ELBO at z = mean of q(z|x), in nats, (N,): without sampling, as the authors' code takes it."""

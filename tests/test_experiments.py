@@ -1,5 +1,7 @@
 """What the benchmark knows beside single runs: spec files of several runs, sweeps, controls, sets that are missing."""
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -9,9 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from oodkit import create_detector, load_detector, load_images, train_model
+from oodkit import create_detector, load_detector, load_images, load_model, train_model
 from oodkit.bench.plan import make_plan
+from oodkit.bench.report.page import as_html
+from oodkit.bench.report.runs import read_runs
 from oodkit.bench.runner import run_bench
 from oodkit.bench.sets import load_sets
 from oodkit.bench.spec import read_spec, read_specs
@@ -98,8 +103,6 @@ def test_resized_takes_the_id_images_through_the_other_set_s_chain(sets):
 
 
 def test_resized_needs_one_size(sets):
-    from PIL import Image
-
     (sets / "many").mkdir()
     for side in (9, 12):
         Image.new("L", (side, side)).save(sets / "many" / f"{side}.png")
@@ -189,6 +192,22 @@ def test_the_images_of_extreme_scores_are_kept():
     torch.testing.assert_close(scores.lowest[0], images[levels.argmin()])
     torch.testing.assert_close(scores.highest[0], images[levels.argmax()])
     assert len(scores.lowest) == len(scores.highest) == 6
+
+
+def test_beside_the_extremes_stands_what_the_model_makes_of_them(sets):
+    fields = {"model": "vae", "epochs": 1, "train_limit": 20, "limit": 8, "options": {"vae": {"width": 2, "latent": 2}}}
+    result = run_bench(spec(detectors="elbo,brightness", **fields))
+    model = load_model(sets / "runs" / "id" / "models" / f"{result.cells[0].hashes['model']}.safetensors")
+    with RunFolder(result.plan.run_folder) as folder:
+        of_elbo, of_brightness = (folder.scores(cell.hashes["ood_scores"]) for cell in result.cells)
+    torch.testing.assert_close(of_elbo.lowest_reconstructed, model.reconstruct(of_elbo.lowest))
+    torch.testing.assert_close(of_elbo.highest_reconstructed, model.reconstruct(of_elbo.highest))
+    assert of_brightness.highest_reconstructed is None  # it looks through no model
+    page = as_html(read_runs([result.plan.run_folder]))
+    pictures = re.findall(r'style="height: (\d+)px" src="data:image/png;base64,([^"]+)"', page)
+    sizes = [Image.open(io.BytesIO(base64.b64decode(data))).size for _, data in pictures]
+    assert sizes == [(6 * 32, 64)] * 4 + [(6 * 32, 32)] * 4
+    assert page.count("reconstruction of it") == 1
 
 
 # --- the paper's ----------------------------------------------------------------------------------------------------

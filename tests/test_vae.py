@@ -15,6 +15,7 @@ from oodkit import (
     LatentVariableModel,
     ModelOptions,
     OptionError,
+    PluginError,
     Trainable,
     TrainingError,
     create_model,
@@ -91,6 +92,16 @@ def test_encoder_and_decoder(shape):
     assert model.logits(mean).shape == (2, 32, 32, shape[0], 256)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_reconstruction_is_the_likeliest_value_of_each_sub_pixel(shape):
+    model, images = small_vae(shape), random_images(35, shape[0])  # more than are decoded at a time
+    logits = logits_by_hand(model, model.encode(images)[0])
+    found = model.reconstruct(images)
+    assert found.dtype == torch.uint8
+    np.testing.assert_array_equal(found.numpy(), logits.argmax(2))
+    assert len(np.unique(found)) > 20
+
+
 @pytest.mark.parametrize(("channels", "width", "latent"), [(1, 32, 100), (3, 64, 200)])
 def test_sizes_are_the_paper_s(channels, width, latent):
     weights = create_model("vae", (channels, 32, 32), device="cpu").state_dict()
@@ -122,6 +133,11 @@ def test_importance_weighted_bound_against_a_loop(samples):
     slow = log_weights_by_hand(model, images, noise)
     largest = slow.max(0)
     np.testing.assert_allclose(fast, np.log(np.exp(slow - largest).mean(0)) + largest, rtol=1e-10)
+
+
+def test_a_model_without_a_decoder_says_so():
+    with pytest.raises(PluginError, match=r"Gaussian has no decode\(z\)"):
+        Gaussian(1.0).reconstruct(torch.zeros(1, 1, 1, 2, dtype=torch.uint8))
 
 
 class Gaussian(LatentVariableModel):

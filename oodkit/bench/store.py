@@ -44,7 +44,8 @@ def fingerprint(**parts: Any) -> str:  # Any: what JSON can hold
 class Scores:
     """The raw scores of one image set, (N,), and how fast they were made.
 
-    `lowest` and `highest` are the images with the extreme scores, uint8 (n, C, H, W), the extreme one first.
+    `lowest` and `highest` are the images with the extreme scores, uint8 (n, C, H, W), the extreme one first; beside
+    them their reconstructions, where the detector's model has them.
     """
 
     values: Tensor
@@ -52,6 +53,8 @@ class Scores:
     device: str
     lowest: Tensor
     highest: Tensor
+    lowest_reconstructed: Tensor | None = None
+    highest_reconstructed: Tensor | None = None
 
 
 def read_cells(rows: bytes) -> tuple[list[Cell], int]:
@@ -92,8 +95,15 @@ def read_scores(folder: Path, key: str) -> Scores | None:
     def read(path: Path) -> Scores:
         header, tensors = read_artifact(path, "scores")
         try:
-            extremes = tensors["lowest"], tensors["highest"]
-            return Scores(tensors["scores"], header["images_per_second"], header["device"], *extremes)
+            return Scores(
+                tensors["scores"],
+                header["images_per_second"],
+                header["device"],
+                tensors["lowest"],
+                tensors["highest"],
+                tensors.get("lowest_reconstructed"),
+                tensors.get("highest_reconstructed"),
+            )
         except KeyError as error:
             raise ArtifactError(f"{path}: {error} is missing.") from error
 
@@ -222,6 +232,9 @@ class RunFolder:
         """
         header = {"images_per_second": scores.images_per_second, "device": scores.device, **about}
         tensors = {"scores": scores.values, "lowest": scores.lowest, "highest": scores.highest}
+        for name in ("lowest_reconstructed", "highest_reconstructed"):
+            if (images := getattr(scores, name)) is not None:
+                tensors[name] = images
         path = self.path / "scores" / f"{key}.safetensors"
         self.write(path, lambda path: write_artifact(path, "scores", header, tensors))
 

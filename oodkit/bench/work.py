@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from platform import python_version
 from typing import Any, Generic, TypeVar
@@ -18,7 +18,7 @@ from oodkit.detector import Detector, create_detector, load_detector, load_detec
 from oodkit.device import device_name
 from oodkit.errors import ArtifactError, PluginError, RunFolderError
 from oodkit.images import ImageSet, draw_indices
-from oodkit.model import GenerativeModel, load_model, train_model
+from oodkit.model import GenerativeModel, LatentVariableModel, load_model, train_model
 from oodkit.options import Options
 from oodkit.registry import registry
 
@@ -245,6 +245,8 @@ class DetectorWork:
             scores = self.folder.scores(key)
             if scores is None:
                 scores = _score(self._detector(), images)
+                if self.planned.needs_model:
+                    scores = _with_reconstructions(scores, self._detector().model)
                 self.folder.write_scores(key, scores, detector=self.planned.name, images=images.name, seed=self.seed)
             return scores
 
@@ -265,6 +267,17 @@ def _score(detector: Detector[Any], images: ImageSet) -> Scores:  # Any: options
     order = scores.argsort(stable=True)
     extremes = images.images[order[:EXAMPLES]].clone(), images.images[order.flip(0)[:EXAMPLES]].clone()
     return Scores(scores, len(values[-1]) / max(seconds, 1e-9), device_name(detector.device), *extremes)
+
+
+def _with_reconstructions(scores: Scores, model: GenerativeModel) -> Scores:
+    """Return the scores with what `model` makes of their extreme images, where it can."""
+    if not isinstance(model, LatentVariableModel):
+        return scores
+    try:
+        lowest, highest = (model.reconstruct(x.to(model.device)).cpu() for x in (scores.lowest, scores.highest))
+    except PluginError:  # it has no `decode`
+        return scores
+    return replace(scores, lowest_reconstructed=lowest, highest_reconstructed=highest)
 
 
 class _DiskErrors:

@@ -4,6 +4,7 @@ import tempfile
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from unittest import SkipTest
 
 import torch
 from torch import Tensor
@@ -11,13 +12,15 @@ from torch import Tensor
 from oodkit.errors import ImageError, OptionError
 from oodkit.gradients import layer_gradients
 from oodkit.images import ImageSet
-from oodkit.model import GenerativeModel, create_model, load_model, train_model
+from oodkit.model import GenerativeModel, LatentVariableModel, create_model, load_model, train_model
 from oodkit.registry import model_options, registry
 from oodkit.testing.inputs import assert_refused, assert_same, blobs, noise
 from oodkit.testing.source import assert_documented, assert_lazy, assert_no_pickle, assert_options_are_read
 from oodkit.testing.surroundings import Surroundings, tensor_bytes
 
 __all__ = ["ModelKit"]
+
+TIES = 0.01  # of sub-pixels whose two likeliest values are so close that rounding, and the batch size, decide
 
 
 class ModelKit:
@@ -77,6 +80,22 @@ class ModelKit:
                 assert values.shape == (len(self.images),), f"{name} has shape {tuple(values.shape)}."
                 alone = torch.cat([self.model.statistics(image[None])[name] for image in self.images])
                 assert_same(alone, values, f"{name}, alone against in a batch")
+
+    def check_reconstructions_are_images(self) -> None:
+        """`reconstruct` gives images, each the same alone but for rare ties of two values.
+
+        Raises:
+            SkipTest: the model has no `decode`.
+        """
+        model = self.model
+        if not isinstance(model, LatentVariableModel) or type(model).decode is LatentVariableModel.decode:
+            raise SkipTest("the model has no decode")
+        together = model.reconstruct(self.images)
+        assert together.dtype == torch.uint8, f"reconstructions are {together.dtype}, not uint8."
+        assert together.shape == self.images.shape, f"reconstructions have shape {tuple(together.shape)}."
+        alone = torch.cat([model.reconstruct(image[None]) for image in self.images])
+        other = float((alone != together).double().mean())
+        assert other <= TIES, f"{other:.0%} of the sub-pixels differ, alone against in a batch."
 
     def check_saved_and_loaded(self) -> None:
         """The weights and options are all that log p(x) needs."""

@@ -11,6 +11,7 @@ from oodkit_vae.options import VaeOptions
 __all__ = ["Vae"]
 
 SIDE = 32
+DECODED = 32  # images decoded at a time: the logits of each take a megabyte for each channel
 
 
 class Vae(LatentVariableModel):
@@ -57,6 +58,11 @@ class Vae(LatentVariableModel):
     def log_prob_given(self, images: Tensor, z: Tensor) -> Tensor:
         """Return log p(x|z) in nats, (N,); differentiable in z once, and twice where the weights take gradients."""
         return log_categorical(self.decoder[:-1](z[:, :, None, None]), self.decoder[-1], images)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the images that are most likely at z (N, Z), uint8 (N, C, H, W)."""
+        values = [self.logits(few).argmax(-1) for few in z.split(DECODED)]  # (n, H, W, C)
+        return torch.cat(values).to(torch.uint8).permute(0, 3, 1, 2).contiguous()
 
     def curvature_layers(self) -> list[str]:
         """Return the five convolutions of the encoder, as the paper."""

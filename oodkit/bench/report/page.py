@@ -249,6 +249,7 @@ def _histograms(runs: Runs, section: Section) -> str:
 
 def _examples(runs: Runs, section: Section) -> str:
     parts = []
+    below = False
     for one in section.series:
         rows: list[tuple[str, Scores]] = []
         for ood in [o for o in one.cells if o in section.sets]:
@@ -259,21 +260,29 @@ def _examples(runs: Runs, section: Section) -> str:
                 rows.append((ood, other))
         lines = "".join(
             f'<tr class="strip"><td>{escape(name)}</td>'
-            f"<td>{_strip(found.lowest)}</td><td>{_strip(found.highest)}</td></tr>"
+            f"<td>{_strip(found.lowest, found.lowest_reconstructed)}</td>"
+            f"<td>{_strip(found.highest, found.highest_reconstructed)}</td></tr>"
             for name, found in rows
         )
+        below = below or any(found.highest_reconstructed is not None for _, found in rows)
         head = "<tr><th>images</th><th>lowest scores</th><th>highest scores</th></tr>"
         if lines:
             parts.append(f"<h3>{escape(one.label)}</h3><table><thead>{head}</thead><tbody>{lines}</tbody></table>")
-    return _details("Images with the lowest and the highest scores, first seed", "".join(parts))
+    note = "<p class='soft'>Below each image stands its model's reconstruction of it.</p>" if below else ""
+    return _details("Images with the lowest and the highest scores, first seed", "".join([note, *parts]))
 
 
-def _strip(images: Tensor) -> str:
-    """Return uint8 images (n, C, H, W) side by side, as a picture within the page."""
-    joined = np.concatenate(list(images.permute(0, 2, 3, 1).numpy()), axis=1)  # (H, n·W, C)
+def _strip(images: Tensor, below: Tensor | None) -> str:
+    """Return uint8 images (n, C, H, W) side by side, others below them, as a picture within the page."""
+    rows = [images] if below is None else [images, below]
+    lines = [np.concatenate(list(row.permute(0, 2, 3, 1).numpy()), axis=1) for row in rows]
+    joined = np.concatenate(lines)  # (H or 2·H, n·W, C)
     file = io.BytesIO()
     Image.fromarray(joined[..., 0] if joined.shape[2] == 1 else joined).save(file, "PNG", optimize=True)
-    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
+    return (
+        f'<img alt="" style="height: {40 * len(lines)}px" '
+        f'src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
+    )
 
 
 # --- what was run -----------------------------------------------------------------------------------------------------
