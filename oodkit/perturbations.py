@@ -1,20 +1,23 @@
 """Perturbations that take detail away from images: what background models and random networks learn to tell apart.
 
 uint8 (N, C, H, W) in and out, on the images' device. The four of Choi et al. 2021 (arXiv:2106.07903, figure 11) are
-called by name through `perturb`; `brightness` is its sweep of tables 1, 8 and 9.
+called by name through `perturb`; `brightness` is its sweep of tables 1, 8 and 9; `jpeg` is for controls.
 """
 
 import math
+from io import BytesIO
 from typing import Literal, get_args
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from oodkit.errors import ImageError, OptionError
 from oodkit.images import check_images
 
-__all__ = ["Perturbation", "brightness", "dct", "gaussian_blur", "perturb", "random", "svd"]
+__all__ = ["Perturbation", "brightness", "dct", "gaussian_blur", "jpeg", "perturb", "random", "svd"]
 
 Perturbation = Literal["svd", "dct", "gaussian-blur", "random"]
 
@@ -148,6 +151,29 @@ def brightness(images: Tensor, factor: float) -> Tensor:
     if not 0 <= factor < math.inf:
         raise OptionError(f"brightness: factor is {factor}; it must be finite, 0 or larger.")
     return _to_uint8(images.double() * factor)
+
+
+def jpeg(images: Tensor, quality: int = 75) -> Tensor:
+    """Return images after JPEG compression, chroma at half the resolution (Pillow); one after the other, on the CPU.
+
+    Raises:
+        ImageError: images of another number of channels than 1 (grey) or 3 (colour).
+        OptionError: `quality` is not within 1..100.
+    """
+    check_images(images)
+    if images.shape[1] not in (1, 3):
+        raise ImageError(
+            f"jpeg: only grey (1) and colour (3) images can be compressed, not {images.shape[1]} channels."
+        )
+    if not 1 <= quality <= 100:
+        raise OptionError(f"jpeg: quality is {quality}; it must be within 1..100.")
+    pixels = images.permute(0, 2, 3, 1).cpu().numpy()  # (N, H, W, C)
+    decoded = []
+    for picture in pixels if pixels.shape[3] == 3 else pixels[..., 0]:
+        file = BytesIO()
+        Image.fromarray(picture).save(file, "JPEG", quality=quality)
+        decoded.append(np.asarray(Image.open(file)).reshape(pixels.shape[1:]))
+    return torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).contiguous().to(images.device)
 
 
 def _dct_basis(size: int, device: torch.device) -> Tensor:

@@ -37,6 +37,7 @@ SUFFIXES = frozenset(".png .jpg .jpeg .bmp .gif .tif .tiff .webp .ppm .pgm .pbm 
 MAX_PIXELS = 80_000_000  # of one picture; below the size at which Pillow warns by itself
 MAX_FILE_BYTES = 200 * 2**20  # of one picture file, unpacked
 MAX_SET_BYTES = 16 * 2**30  # of all images together
+JPEG = "JPEG of quality "  # then libjpeg's number
 CHUNK = 2048  # pictures that are decoded before the next look at memory and at Ctrl-C
 
 
@@ -58,7 +59,7 @@ class Prepared:
     name: str
     pixels: Pixels
     plan: Plan
-    format: str = ""  # "PNG", "JPEG"; empty where there was no file
+    format: str = ""  # "PNG", "JPEG of quality 75"; empty where there was no file
 
 
 @dataclass(frozen=True)
@@ -129,9 +130,37 @@ def prepare(name: str, picture: Image.Image, image_shape: Shape | None, crop: bo
         if picture.width * picture.height > MAX_PIXELS:
             return Refused(name, f"{picture.width}x{picture.height} is more than {MAX_PIXELS // 10**6} megapixels")
         how = plan(picture.mode, picture.height, picture.width, image_shape, crop)
-        return Prepared(name, _apply(how, picture), how, picture.format or "")
+        return Prepared(name, _apply(how, picture), how, _format(picture))
     except Exception as error:  # untrusted bytes: Pillow's decoders raise nearly anything
         return Refused(name, str(error) or type(error).__name__)
+
+
+def _format(picture: Image.Image) -> str:
+    sums = _table_sums(picture)
+    return f"{JPEG}{_quality(sums[0])}" if sums else picture.format or ""
+
+
+def _table_sums(picture: Image.Image) -> list[int]:
+    """Return the sums of a JPEG file's quantisation tables, luminance first; of other files, none."""
+    tables: dict[int, list[int]] = getattr(picture, "quantization", {})
+    return [sum(table) for table in tables.values()]
+
+
+@lru_cache(maxsize=256)
+def _quality(total: int) -> int:
+    """Return the quality, 1..100, at which libjpeg's table for luminance has the sum nearest to `total`."""
+    return min(range(1, 101), key=lambda quality: abs(_sums()[quality - 1] - total))
+
+
+@lru_cache(maxsize=1)
+def _sums() -> list[int]:
+    made = []
+    for quality in range(1, 101):
+        file = io.BytesIO()
+        Image.new("L", (8, 8)).save(file, "JPEG", quality=quality)
+        with Image.open(file) as picture:
+            made += _table_sums(picture)
+    return made
 
 
 def _apply(how: Plan, picture: Image.Image) -> Pixels:
@@ -228,6 +257,8 @@ def _check_memory(name: str, total: int, shape: Sequence[int]) -> None:
 def _steps(ready: list[Prepared], channels: int) -> tuple[str, ...]:
     """Return what was done, in order, in as many words for ten thousand pictures as for one."""
     formats = sorted({one.format for one in ready} - {""})
+    if len(jpeg := [text for text in formats if text.startswith(JPEG)]) > 1:
+        formats = sorted({*formats} - {*jpeg} | {"JPEG of various quality"})
     steps = [f"decoded from {', '.join(formats)}"] if formats else []
     plans = {id(one.plan): one.plan for one in ready}.values()  # equal ones are one object: `plan` is cached
     for verb in ("8 bits", "PIL RGB", "grey (PIL L)", "bilinear", "centre crop", "repeat"):

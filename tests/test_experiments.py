@@ -102,6 +102,38 @@ def test_resized_takes_the_id_images_through_the_other_set_s_chain(sets):
     assert "bilinear 32x32 -> 8x8" in made.steps and "bilinear 8x8 -> 32x32" in made.steps
 
 
+@pytest.mark.parametrize("quality", [30, 75, 91])
+def test_recompressed_adds_the_other_set_s_compression(sets, quality):
+    (sets / "jpegs").mkdir()
+    for name, level in (("a", 90), ("b", 200)):
+        Image.new("L", (16, 16), level).save(sets / "jpegs" / f"{name}.jpg", quality=quality)
+    made = load_sets(make_plan(spec(ood="recompressed:jpegs,resized:jpegs", resize=True)), None)[0]
+    small = load_images(made.test, image_shape=(1, 16, 16)).images
+    back = []
+    for image in small:  # one at a time, through a file
+        Image.fromarray(image[0].numpy()).save(sets / "one.jpg", quality=quality)
+        back.append(torch.from_numpy(np.array(Image.open(sets / "one.jpg")))[None])
+    expected = load_images(torch.stack(back), image_shape=(1, 32, 32)).images
+    assert torch.equal(made.ood["recompressed:jpegs"].images, expected)
+    assert not torch.equal(made.ood["resized:jpegs"].images, expected)
+    assert made.ood["recompressed:jpegs"].steps[-3:] == (
+        "bilinear 32x32 -> 16x16",
+        f"JPEG of quality {quality}",
+        "bilinear 16x16 -> 32x32",
+    )
+    assert made.ood["recompressed:jpegs"].name == "recompressed:jpegs"
+
+
+def test_recompressed_needs_jpeg_files_of_one_quality(sets):
+    with pytest.raises(ImageError, match=r"not JPEG files of one quality; choose resized:bright\.npz"):
+        ood_of(ood="recompressed:bright.npz")
+    (sets / "many").mkdir()
+    for quality in (50, 90):
+        Image.new("L", (32, 32)).save(sets / "many" / f"{quality}.jpg", quality=quality)
+    with pytest.raises(ImageError, match="of one quality"):
+        ood_of(ood="recompressed:many")
+
+
 def test_resized_needs_one_size(sets):
     (sets / "many").mkdir()
     for side in (9, 12):

@@ -154,6 +154,15 @@ def test_sweeps_and_options_make_groups(tmp_path):
     assert (group.option, [name for name, _ in group.by_set["noise"]]) == ("fitting_images", ["10", "1000"])
 
 
+def test_controls_stand_apart_and_count_in_no_mean(tmp_path):
+    cells = [cell("mnist", 0.9), cell("noise", 0.7), cell("resized:mnist", 0.5), cell("recompressed:mnist", 0.6)]
+    (section,) = runs_of(tmp_path / "run", *cells).sections
+    assert section.controls == ["resized:mnist", "recompressed:mnist"]
+    assert not set(section.controls) & set(section.sets)
+    (table,) = re.findall(r"<h3>What preparation alone does.*?</table>", as_html(runs_of(tmp_path / "run", *cells)))
+    assert "<td>0.500</td><td>0.600</td>" in table
+
+
 def test_no_run_folder_is_one_sentence(tmp_path, capsys):
     with pytest.raises(RunFolderError, match="no run folder"):
         read_runs([tmp_path])

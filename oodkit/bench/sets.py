@@ -8,18 +8,18 @@ import torch
 
 from oodkit.bench.leave_out import left_out, only, without
 from oodkit.bench.plan import Plan
+from oodkit.bench.spec import RECOMPRESSED, RESIZED
 from oodkit.errors import DataNotFoundError, ImageError
 from oodkit.images import ImageSet, Shape, draw_indices
 from oodkit.loading import load_images
 from oodkit.model import GenerativeModel
-from oodkit.perturbations import brightness
+from oodkit.perturbations import brightness, jpeg
 from oodkit.registry import registry
 
 __all__ = ["Sets", "load_sets", "load_train_images"]
 
 SIDE = 32  # pictures given by path are brought to 32x32, as the named sets are
 PROBE = 64  # pictures that decide whether a set is grey
-RESIZED = "resized:"  # the ID test images through the resize chain of the set that follows
 TEST_SHARE = 5  # of an ID set without splits, every fifth image becomes a test image
 
 
@@ -160,8 +160,9 @@ def _load_ood(
 
 
 def _load_one(source: str, plan: Plan, seed: int, test: ImageSet, resize: bool) -> ImageSet:
-    if source.startswith(RESIZED):
-        return _resized(test, _load_one(source.removeprefix(RESIZED), plan, seed, test, resize=True))
+    for control in (RESIZED, RECOMPRESSED):
+        if source.startswith(control):
+            return _control(control, test, _load_one(source.removeprefix(control), plan, seed, test, resize=True))
     base, factor = _brightness(source)
     if factor is not None:
         images = _load_one(base, plan, seed, test, resize)
@@ -192,24 +193,32 @@ def _brightness(source: str) -> tuple[str, float | None]:
         return source, None
 
 
-def _resized(test: ImageSet, other: ImageSet) -> ImageSet:
+def _control(control: str, test: ImageSet, other: ImageSet) -> ImageSet:
     """Return the ID test images, brought to the size and the channels that `other`'s files have, and back.
 
-    Where a detector tells them from the ID test images, it sees the resizing and not the subject.
+    With RECOMPRESSED they are compressed there as those files are. Where a detector tells them from the ID test
+    images, it sees the preparation and not the subject.
 
     Raises:
-        ImageError: the files of `other` are of several sizes.
+        ImageError: the files of `other` are of several sizes, or not JPEG files of one quality.
     """
+    name = f"{control}{other.name}"
     channels, height, width = test.image_shape
     for step in other.steps:
         if step.startswith("bilinear various"):
-            raise ImageError(f"{RESIZED}{other.name}: its pictures are of various sizes, so there is no one chain.")
+            raise ImageError(f"{name}: its pictures are of various sizes, so there is no one chain.")
         if size := re.match(r"bilinear (\d+)x(\d+) -> ", step):
             height, width = int(size[1]), int(size[2])
         if step.startswith("repeat 1 -> 3"):
             channels = 1
     there = load_images(test, image_shape=(channels, height, width))
-    return replace(load_images(there, image_shape=test.image_shape), name=f"{RESIZED}{other.name}")
+    if control == RECOMPRESSED:
+        quality = re.search(r"decoded from JPEG of quality (\d+)$", "\n".join(other.steps), re.MULTILINE)
+        if quality is None:
+            raise ImageError(f"{name}: its files are not JPEG files of one quality; choose {RESIZED}{other.name}.")
+        compressed = jpeg(there.images, int(quality[1]))
+        there = replace(there, images=compressed, steps=(*there.steps, f"JPEG of quality {quality[1]}"))
+    return replace(load_images(there, image_shape=test.image_shape), name=name)
 
 
 def _labels(sources: tuple[str, ...]) -> dict[str, str]:
@@ -219,7 +228,7 @@ def _labels(sources: tuple[str, ...]) -> dict[str, str]:
 
 
 def _base(source: str) -> str:
-    return _brightness(source.removeprefix(RESIZED))[0]
+    return _brightness(source.removeprefix(RESIZED).removeprefix(RECOMPRESSED))[0]
 
 
 def _has_splits(source: str) -> bool:

@@ -10,7 +10,10 @@ from pydantic import BeforeValidator, Field, field_validator
 from oodkit.errors import OptionError
 from oodkit.options import MAX_SEED, Options
 
-__all__ = ["BenchSpec", "parse_settings", "read_spec", "read_specs"]
+__all__ = ["RECOMPRESSED", "RESIZED", "BenchSpec", "parse_settings", "read_spec", "read_specs"]
+
+RESIZED = "resized:"  # the ID test images through the resize chain of the set that follows
+RECOMPRESSED = "recompressed:"  # and through its JPEG compression too
 
 
 def _as_list(value: object) -> object:
@@ -44,7 +47,8 @@ class BenchSpec(Options):
     ood: Names = Field(
         (),
         description="OOD sets, names or paths; by default all that need no files. SET*0.4 is the set at 0.4 of its "
-        "brightness; resized:SET the ID test images brought to SET's size and channels and back; leave-out:3 "
+        "brightness; resized:SET the ID test images brought to SET's size and channels and back; recompressed:SET "
+        "the same, with SET's JPEG compression on the way; leave-out:3 "
         "class 3 of the ID set, which is then in neither training nor test images.",
     )
     skip_missing: bool = Field(False, description="Leave out OOD sets that are not on this machine, and say so.")

@@ -1,14 +1,11 @@
 """Sets made from the in-distribution test images: what they show is the same, only changed."""
 
 from collections.abc import Callable
-from io import BytesIO
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from oodkit import DatasetRequest, ImageError, ImageSet, OptionError
+from oodkit import DatasetRequest, ImageSet, OptionError, perturbations
 
 __all__ = ["dimmed", "flipped", "inverted", "jpeg", "mirrored", "rotated"]
 
@@ -41,21 +38,7 @@ def mirrored(request: DatasetRequest) -> ImageSet:
 
 def jpeg(request: DatasetRequest) -> ImageSet:
     """Return the images after JPEG compression at quality 75, chroma at half the resolution (Pillow)."""
-    return _derived("jpeg", request, _as_jpeg, "JPEG, quality 75")
-
-
-def _as_jpeg(images: Tensor) -> Tensor:
-    if images.shape[1] not in (1, 3):
-        raise ImageError(
-            f"jpeg: only grey (1) and colour (3) images can be compressed, not {images.shape[1]} channels."
-        )
-    pixels = images.permute(0, 2, 3, 1).numpy()  # (N, H, W, C)
-    decoded = []
-    for picture in pixels if pixels.shape[3] == 3 else pixels[..., 0]:
-        file = BytesIO()
-        Image.fromarray(picture).save(file, "JPEG", quality=75)
-        decoded.append(np.asarray(Image.open(file)).reshape(pixels.shape[1:]))
-    return torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).contiguous()
+    return _derived("jpeg", request, perturbations.jpeg, "JPEG, quality 75")
 
 
 def _derived(name: str, request: DatasetRequest, change: Callable[[Tensor], Tensor], step: str) -> ImageSet:

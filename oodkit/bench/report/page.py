@@ -146,8 +146,9 @@ def _controls(section: Section) -> str:
         if any(ood in one.cells for ood in section.controls)
     )
     return (
-        "<h3>What resizing alone does</h3><p>The ID test images, taken through the other set’s resize chain, against "
-        "the ID test images: 0.5 says that the detector does not see the resizing.</p>"
+        "<h3>What preparation alone does</h3><p>The ID test images, taken through the other set’s resize chain "
+        "(<em>recompressed</em>: and its JPEG compression), against the ID test images: 0.5 says that the detector "
+        "does not see it.</p>"
         f'<div class="scroll"><table><thead><tr><th>AUROC</th>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
     )
 

@@ -14,12 +14,13 @@ from typing import Any
 from oodkit.bench.cell import OVERALL, Cell
 from oodkit.bench.figure import Figure, worst_of
 from oodkit.bench.report.paper import PaperFigure, Subject, paper_figure, paper_sets, subject_of
+from oodkit.bench.spec import RECOMPRESSED, RESIZED
 from oodkit.bench.store import Scores, read_cells, read_missing, read_scores
 from oodkit.errors import RunFolderError
 
 __all__ = ["Runs", "Section", "Series", "read_runs"]
 
-RESIZED = "resized:"
+CONTROLS = (RESIZED, RECOMPRESSED)
 
 
 @dataclass(frozen=True)
@@ -91,13 +92,13 @@ class Section:
         """The OOD sets of its rows, without brightness, control and mix; then those that only the paper has."""
         ours = [ood for one in self.series for ood in one.cells]
         theirs = [ood for one in self.series for ood in paper_sets(one.subject)]
-        plain = [o for o in (*ours, *theirs) if o != OVERALL and "*" not in o and not o.startswith(RESIZED)]
+        plain = [o for o in (*ours, *theirs) if o != OVERALL and "*" not in o and not o.startswith(CONTROLS)]
         return list(dict.fromkeys(plain))
 
     @cached_property
     def controls(self) -> list[str]:
-        """The sets `resized:SET` of its rows."""
-        return list(dict.fromkeys(o for one in self.series for o in one.cells if o.startswith(RESIZED)))
+        """The sets `resized:SET` and `recompressed:SET` of its rows."""
+        return list(dict.fromkeys(o for one in self.series for o in one.cells if o.startswith(CONTROLS)))
 
     @cached_property
     def sweeps(self) -> dict[str, list[str]]:
@@ -150,7 +151,7 @@ def read_runs(folders: Iterable[str | Path]) -> Runs:
         damaged += bad
         missing |= read_missing(path)
         for cell in found:
-            if cell.ood == OVERALL and any("*" in ood or ood.startswith(RESIZED) for ood in cell.sets["ood"]):
+            if cell.ood == OVERALL and any("*" in ood or ood.startswith(CONTROLS) for ood in cell.sets["ood"]):
                 continue  # a mix of one set at many brightnesses sums up nothing
             known = cells.get(_measurement(cell))
             if known is None or (known.n_id, known.date) <= (cell.n_id, cell.date):
