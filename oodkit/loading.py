@@ -1,12 +1,14 @@
 """`load_images`: an `ImageSet` from whatever the user has.
 
 A registered name, a path (`.npz`, `.npy`, `.zip`, a folder, one picture), an array, a tensor, an `ImageSet`,
-a torch `Dataset` or `DataLoader`. What is drawn by `limit` is drawn before it is decoded or resized.
+a torch `Dataset` or `DataLoader`. What is drawn by `limit` is drawn before it is decoded or resized. A stream, which
+has no length to draw from, gives its first ones.
 """
 
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 from zipfile import ZipFile
@@ -55,9 +57,11 @@ def load_images(
         source: a registered name; a path to `.npz`, `.npy`, a `.zip` or folder of pictures, or one picture; a
             list of paths of pictures; a uint8 array (N, C, H, W), (N, H, W, 3) or (N, H, W); a tensor
             (N, C, H, W); an `ImageSet`; a list of PIL pictures; a torch `Dataset` or `DataLoader` of images or of
-            (image, label); a Hugging Face `datasets.Dataset` or `DatasetDict` with a column of pictures.
+            (image, label); a Hugging Face `datasets.Dataset` or `DatasetDict`, or a streamed one, with a column of
+            pictures.
         split: "train" or "test"; for what has no splits, only a label.
-        limit: at most so many images, drawn without replacement by `seed`, kept in order.
+        limit: at most so many images, drawn without replacement by `seed`, kept in order; of a stream, which has no
+            length, the first ones: shuffle it before where they are sorted.
         seed: of that draw, and of sets that are generated.
         image_shape: (C, H, W) to bring the images to. Without it, named sets have their own channels and
             32x32, everything else comes as it is.
@@ -120,11 +124,8 @@ def _unnamed(
     elif isinstance(source, np.ndarray):
         images = ImageSet("array", split, _from_array(source, "array"), source="an array")
     elif isinstance(source, (list, tuple)) and source and all(isinstance(p, Image.Image) for p in source):
-        return replace(
-            _from_torch(_Listed(source), split, limit, seed, image_shape, crop),
-            name=f"{len(source)} pictures",
-            source="a list of PIL pictures",
-        )
+        name, kind = f"{len(source)} pictures", "a list of PIL pictures"
+        return _from_torch(_Listed(source), split, limit, seed, image_shape, crop, name, kind)
     elif isinstance(source, (list, tuple)) and source and all(isinstance(p, (str, Path)) for p in source):
         paths = [_existing(p) for p in source]
         return load_pictures(paths, split, limit=limit, seed=seed, image_shape=image_shape, crop=crop)
@@ -262,12 +263,23 @@ def _convert(images: ImageSet, image_shape: Shape | None, crop: bool) -> ImageSe
 
 
 def _from_torch(
-    source: AnyDataset, split: str, limit: int | None, seed: int, image_shape: Shape | None, crop: bool
+    source: AnyDataset,
+    split: str,
+    limit: int | None,
+    seed: int,
+    image_shape: Shape | None,
+    crop: bool,
+    name: str = "",
+    kind: str = "",
 ) -> ImageSet:
-    name = type(source.dataset if isinstance(source, DataLoader) else source).__name__
+    name = name or type(source.dataset if isinstance(source, DataLoader) else source).__name__
+    kind = kind or f"a torch {name}"
+    first = ""
     if isinstance(source, DataLoader) or isinstance(source, IterableDataset) or not hasattr(source, "__len__"):
         items, drawn = _loader_items(source) if isinstance(source, DataLoader) else iter(source), None
         total = 1  # not known before the end
+        if limit is not None and not _has_length(source):  # it may have no end
+            items, first = islice(items, limit), f", its first {limit}"
     else:
         drawn = draw_indices(len(source), limit, seed)
         items, total = (source[i] for i in drawn.tolist()), len(drawn)
@@ -285,8 +297,16 @@ def _from_torch(
         made = stack(name, prepared(), image_shape, total)
     known = [labels[i] for i in made.kept.tolist()]
     numbers = None if any(n is None for n in known) else torch.tensor(known, dtype=torch.int64)
-    images = ImageSet(name, split, made.images, numbers, f"a torch {name}", made.steps, made.skipped)
+    images = ImageSet(name, split, made.images, numbers, kind + first, made.steps, made.skipped)
     return images if limit is None or drawn is not None else images.sample(limit, seed)
+
+
+def _has_length(source: object) -> bool:
+    try:
+        len(source)  # type: ignore[arg-type]  # whether it can be taken is what is asked
+    except TypeError:  # a loader of a stream has __len__, and no length
+        return False
+    return True
 
 
 class _Listed(Dataset[Image.Image]):
@@ -313,8 +333,21 @@ class _Column(Dataset[tuple[Any, Any]]):  # Any: as torch has it
         return len(self.rows)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:  # Any: as torch has it
-        row = self.rows[index]
+        return self.taken(self.rows[index])
+
+    def taken(self, row: Any) -> tuple[Any, Any]:  # Any: as above
+        """Return the picture and the label of a row."""
         return row[self.pictures], None if self.labels is None else row[self.labels]
+
+
+class _Stream(IterableDataset[tuple[Any, Any]]):  # Any: as torch has it
+    """The same of a data set that streams."""
+
+    def __init__(self, column: _Column) -> None:
+        self.column = column
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:  # Any: as torch has it
+        return map(self.column.taken, self.column.rows)
 
 
 def _from_hugging_face(
@@ -329,28 +362,29 @@ def _from_hugging_face(
 
     Raises:
         DataNotFoundError: there is no such split.
-        ImageError: it streams, or which column the pictures are cannot be told.
+        ImageError: which column the pictures are cannot be told.
     """
     if isinstance(source, dict):
         if split not in source:
             raise DataNotFoundError(f"the DatasetDict has no split {split!r}; it has {', '.join(source)}.")
         source = source[split]
-    if not hasattr(source, "__len__"):
-        raise ImageError(
-            "a streamed data set has no length; take part of it: datasets.Dataset.from_list(list(d.take(n)))."
-        )
-    columns = [name for name, kind in source.features.items() if type(kind).__name__ == "Image"]
+    if source.features is not None:
+        columns = [name for name, kind in source.features.items() if type(kind).__name__ == "Image"]
+        others = list(source.features)
+    else:  # a stream may not know its columns before it is read
+        row = next(iter(source), {})
+        columns, others = [name for name, value in row.items() if isinstance(value, Image.Image)], list(row)
     if len(columns) != 1:
         raise ImageError(
             f"which column are the pictures? Of type Image are: {', '.join(columns) or 'none'} of "
-            f"{', '.join(source.column_names)}; select one with select_columns, or cast it with cast_column."
+            f"{', '.join(others) or 'no columns'}; select one with select_columns, or cast it with cast_column."
         )
-    known = [name for name in ("label", "labels", "fine_label") if name in source.column_names]
-    images = _from_torch(
-        _Column(source, columns[0], known[0] if known else None), split, limit, seed, image_shape, crop
-    )
-    name = getattr(getattr(source, "info", None), "dataset_name", None) or "datasets.Dataset"
-    return replace(images, name=str(name), source="a Hugging Face data set")
+    known = [name for name in ("label", "labels", "fine_label") if name in others]
+    column = _Column(source, columns[0], known[0] if known else None)
+    name = getattr(getattr(source, "info", None), "dataset_name", None) or type(source).__name__
+    if _has_length(source):
+        return _from_torch(column, split, limit, seed, image_shape, crop, str(name), "a Hugging Face data set")
+    return _from_torch(_Stream(column), split, limit, seed, image_shape, crop, str(name), "a Hugging Face stream")
 
 
 def _loader_items(loader: DataLoader[Any]) -> Iterator[Any]:  # Any: as above

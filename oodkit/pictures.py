@@ -216,9 +216,8 @@ def stack(name: str, prepared: Iterable[Prepared | Refused], image_shape: Shape 
         if isinstance(one, Refused):
             refused.append(one)
             continue
-        if not ready:
-            _check_memory(name, total, one.pixels.shape)
-        elif one.pixels.shape[1:] != ready[0].pixels.shape[1:]:
+        _check_memory(name, max(total, len(ready) + 1), one.pixels.shape)  # how many a stream gives is not known before
+        if ready and one.pixels.shape[1:] != ready[0].pixels.shape[1:]:
             raise ImageError(
                 f"{name}: pictures differ in size ({_size_of(ready[0])}, {_size_of(one)}); "
                 "say which size you want with image_shape=(C, H, W)."

@@ -1,6 +1,7 @@
 """`load_images` from all but names: conversions against PIL, every source, files nobody vouches for."""
 
 import io
+import itertools
 import shutil
 import struct
 import zipfile
@@ -193,12 +194,25 @@ def test_every_source_gives_the_same_images(source, channels, tmp_path):
     assert made.hash == ImageSet("", "", images).hash
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("source", [source for source in SOURCES if source != "stream"])
 def test_limit_draws_the_same_images_from_every_source(source, tmp_path):
     images = random_images(20)
     drawn = load_images(SOURCES[source](images, tmp_path), limit=7, seed=3).images
     assert torch.equal(drawn, ImageSet("", "", images).sample(7, seed=3).images)
     assert not torch.equal(drawn, load_images(images, limit=7, seed=4).images)
+
+
+@pytest.mark.parametrize("through", [lambda stream: stream, lambda stream: DataLoader(stream, batch_size=4)])
+def test_a_stream_without_end_gives_its_first_images(through):
+    images = random_images(20)
+    made = load_images(through(Stream(itertools.cycle(images))), limit=7, seed=3)
+    assert torch.equal(made.images, images[:7]) and made.source.endswith("its first 7")
+
+
+def test_a_stream_without_end_or_limit_is_refused_before_memory_is_full(monkeypatch):
+    monkeypatch.setattr("oodkit.pictures.MAX_SET_BYTES", 100 * 3 * 12 * 12)
+    with pytest.raises(ImageError, match=r"101 images of 3x12x12 would take .* ask for fewer with limit"):
+        load_images(Stream(itertools.cycle(random_images(20))))
 
 
 def test_grey_arrays_need_no_channel():
@@ -495,8 +509,26 @@ def test_a_hugging_face_data_set(labelled):
         load_images(both, "validation")
     with pytest.raises(ImageError, match="which column are the pictures"):
         load_images(rows.remove_columns("image"))
-    with pytest.raises(ImageError, match="streamed"):
-        load_images(rows.to_iterable_dataset())
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_hugging_face_data_set_that_streams(known):
+    import datasets
+
+    pictures, labels = colourful(5), [3, 1, 2, 0, 1]
+    features = {"image": datasets.Image(), "label": datasets.ClassLabel(num_classes=4)} if known else None
+    stream = datasets.IterableDataset.from_generator(
+        lambda: ({"image": picture, "label": label} for picture, label in zip(pictures, labels, strict=True)),
+        features=None if features is None else datasets.Features(features),
+    )
+    loaded = load_images(stream)
+    torch.testing.assert_close(loaded.images, load_images(pictures).images)
+    assert loaded.labels.tolist() == labels
+    part = load_images(datasets.IterableDatasetDict({"train": stream}), "train", limit=2)
+    torch.testing.assert_close(part.images, loaded.images[:2])
+    assert part.source == "a Hugging Face stream, its first 2"
+    with pytest.raises(ImageError, match="which column are the pictures"):
+        load_images(stream.remove_columns("image"))
 
 
 def sources(folder):
