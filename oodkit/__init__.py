@@ -38,6 +38,8 @@ _PUBLIC = {
     "damped": "oodkit.curvature",
     "fit_curvature": "oodkit.curvature",
     "LayerGradient": "oodkit.gradients",
+    "BackwardPass": "oodkit.gradients",
+    "backward_pass": "oodkit.gradients",
     "layer_gradients": "oodkit.gradients",
     "compressed_lengths": "oodkit.compression",
     "compressor_versions": "oodkit.compression",
@@ -131,7 +133,9 @@ if TYPE_CHECKING:  # what __getattr__ resolves, for editors and mypy; a test hol
         UnknownNameError as UnknownNameError,
     )
     from oodkit.explanation import Explanation as Explanation
+    from oodkit.gradients import BackwardPass as BackwardPass
     from oodkit.gradients import LayerGradient as LayerGradient
+    from oodkit.gradients import backward_pass as backward_pass
     from oodkit.gradients import layer_gradients as layer_gradients
     from oodkit.images import DatasetRequest as DatasetRequest
     from oodkit.images import ImageSet as ImageSet

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from oodkit.errors import PluginError
 from oodkit.model import GenerativeModel, frozen
 
-__all__ = ["LayerGradient", "layer_gradients"]
+__all__ = ["BackwardPass", "LayerGradient", "backward_pass", "layer_gradients"]
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,32 @@ class LayerGradient:
         ]
 
 
+@dataclass(frozen=True)
+class BackwardPass:
+    """What one forward and one backward pass over a batch of N images tell.
+
+    Attributes:
+        gradients: ∇ log p(x) of each image, by layer.
+        log_prob: `model.log_prob`, (N,), nats.
+        statistics: `model.statistics`, (N,) each; empty where they were not asked for.
+    """
+
+    gradients: dict[str, LayerGradient]
+    log_prob: Tensor
+    statistics: dict[str, Tensor]
+
+
 def layer_gradients(
     model: GenerativeModel, images: Tensor, layers: Sequence[str] | None = None
 ) -> dict[str, LayerGradient]:
-    """Return ∇ log p(x) of each image for each layer, from one forward and one backward pass over the batch.
+    """Return ∇ log p(x) of each image for each layer: the gradients of `backward_pass`."""
+    return backward_pass(model, images, layers).gradients
+
+
+def backward_pass(
+    model: GenerativeModel, images: Tensor, layers: Sequence[str] | None = None, *, statistics: bool = False
+) -> BackwardPass:
+    """Return ∇ log p(x) of each image for each layer, and what the forward pass tells on the way.
 
     The model is in evaluation mode meanwhile (batch statistics would couple the images), and no gradient of any
     weight is computed: those of the layers' outputs suffice. Both are undone afterwards, on errors too.
@@ -93,6 +115,7 @@ def layer_gradients(
         model: its `log_prob` is differentiated.
         images: uint8, (N, C, H, W), on the model's device.
         layers: names of modules or of parameters; by default `model.curvature_layers()`.
+        statistics: take the model's statistics too, from the same pass where the model can.
 
     Raises:
         PluginError: a name that the model does not have; a layer whose class changes what Linear or a convolution does;
@@ -110,13 +133,20 @@ def layer_gradients(
             f"layer {own[0]!r} is a {type(modules[own[0]]).__name__} with a forward of its own; name its parameters "
             f"({own[0]}.weight, …), whose whole gradient is taken."
         )
+    forward = model.log_prob_and_statistics if statistics else lambda images: (model.log_prob(images), {})
     with frozen(model):
-        gradients = _by_hooks(model, images, hooked) if hooked else {}
+        gradients, log_prob, described = _by_hooks(forward, images, hooked)
         gradients |= _by_vmap(model, images, {n: parameters[n] for n in names if n in parameters})
-    return {n: gradients[n] for n in names}
+    described = {name: values.detach() for name, values in described.items()}
+    return BackwardPass({n: gradients[n] for n in names}, log_prob.detach(), described)
 
 
-def _by_hooks(model: GenerativeModel, images: Tensor, layers: dict[str, nn.Module]) -> dict[str, LayerGradient]:
+Forward = Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
+
+
+def _by_hooks(
+    forward: Forward, images: Tensor, layers: dict[str, nn.Module]
+) -> tuple[dict[str, LayerGradient], Tensor, dict[str, Tensor]]:
     taps: list[tuple[str, Tensor, Tensor]] = []  # (layer, its input, its output), in the order of the forward pass
 
     def tap(name: str, layer_input: Tensor, output: Tensor) -> Tensor:
@@ -126,6 +156,8 @@ def _by_hooks(model: GenerativeModel, images: Tensor, layers: dict[str, nn.Modul
                 "images, so gradients per image cannot be told apart."
             )
         layers[name].requires_grad_(True)
+        if not torch.is_grad_enabled():  # the model looks at itself on the way; its gradient is not asked for
+            return output
         if not output.requires_grad:  # no tracked layer came before it: the graph starts here
             output = output.detach().requires_grad_()
         taps.append((name, layer_input.detach(), output))
@@ -141,10 +173,11 @@ def _by_hooks(model: GenerativeModel, images: Tensor, layers: dict[str, nn.Modul
     try:
         for layer in layers.values():
             layer.requires_grad_(True)
-        with torch.enable_grad():
-            log_prob = model.log_prob(images).sum()
+        with torch.set_grad_enabled(bool(layers)):
+            log_prob, statistics = forward(images)
+            total = log_prob.sum()
         targets = [output for _, _, output in taps] + [p for _, p in weights]
-        gradients = torch.autograd.grad(log_prob, targets, allow_unused=True) if log_prob.requires_grad else ()
+        gradients = torch.autograd.grad(total, targets, allow_unused=True) if total.requires_grad else ()
     finally:
         for handle in handles:
             handle.remove()
@@ -162,7 +195,7 @@ def _by_hooks(model: GenerativeModel, images: Tensor, layers: dict[str, nn.Modul
             )
     if missed := [name for name, parts in factors.items() if not parts]:
         raise PluginError(f"log p(x) does not pass through the layers {', '.join(missed)}.")
-    return {name: _joined(parts) for name, parts in factors.items()}
+    return {name: _joined(parts) for name, parts in factors.items()}, log_prob, statistics
 
 
 def _untrack(layer: nn.Module) -> None:

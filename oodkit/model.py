@@ -80,6 +80,16 @@ class GenerativeModel(Trainable):
         """Return named numbers per image, (N,) each: what a density of statistics may look at."""
         return {"log_prob": self.log_prob(images)}
 
+    def log_prob_and_statistics(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return `log_prob(images)`, differentiable, and `statistics(images)`.
+
+        Here by two passes. A model whose statistics fall out of log p's own pass overrides it, and a detector that
+        wants both costs one pass less.
+        """
+        with torch.no_grad():
+            statistics = self.statistics(images)
+        return self.log_prob(images), statistics
+
     def forward(self, images: Tensor) -> Tensor:
         """Return `log_prob(images)`: what `torch.func.functional_call` calls."""
         return self.log_prob(images)

@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from oodkit import GenerativeModel, LayerGradient, ModelOptions, PluginError, create_model, layer_gradients
+from oodkit import (
+    GenerativeModel,
+    LayerGradient,
+    ModelOptions,
+    PluginError,
+    backward_pass,
+    create_model,
+    layer_gradients,
+)
 
 few = settings(max_examples=60, deadline=None)
 sizes = st.tuples(st.integers(1, 3), st.integers(1, 3))
@@ -371,3 +379,31 @@ def test_a_layer_with_a_forward_of_its_own_is_taken_by_its_parameters_only():
         layer_gradients(model, images, ["layer"])
     dense = layer_gradients(model, images, ["layer.weight"])["layer.weight"].dense()
     assert not dense[..., 2:].any() and dense[..., :2].any()
+
+
+@pytest.mark.parametrize("name", ["vae", "glow", "classifier"])
+def test_one_pass_gives_gradients_log_prob_and_statistics(name):
+    model = create_model(name, (1, 32, 32), device="cpu").double()
+    images = random_images(3, 1, 32, 32)
+    both = backward_pass(model, images, statistics=True)
+    gradients = layer_gradients(model, images)
+    model.eval()
+    with torch.no_grad():
+        assert_same(both.log_prob, model.log_prob(images))
+        assert_same(both.statistics, dict(model.statistics(images)))
+    assert both.gradients.keys() == gradients.keys()
+    for layer, gradient in gradients.items():
+        assert_same(both.gradients[layer].dense(), gradient.dense())
+
+
+def test_what_a_model_says_of_itself_adds_nothing_to_a_gradient():
+    layer = nn.Linear(2, 2)
+    model = Built(lambda m, x: log_density(m.layer(x.flatten(1))), layer=layer)
+    model.statistics = lambda images: {"seen": layer(images.double().flatten(1) / 255).sum(1)}
+    images = random_images(3, 1, 1, 2)
+    both = backward_pass(model, images, statistics=True)
+    expected = autograd_per_image(model, images, layer.weight, layer.bias)
+    dense = both.gradients["layer"].dense()
+    assert_same(dense[..., :2], expected[0])
+    assert_same(dense[..., 2], expected[1])
+    assert_same(both.statistics["seen"], layer(images.double().flatten(1) / 255).sum(1).detach())

@@ -209,6 +209,11 @@ BROKEN_MODELS = {
         "def log_prob",
         "def statistics(self, images):\n        return {'m': self.log_prob(images).mean(0, True)}\n\n    def log_prob",
     ),
+    "check_one_pass_gives_both": (
+        "def log_prob",
+        "def log_prob_and_statistics(self, images):\n        return self.log_prob(images), {'log_prob': self.log_prob(images) + 1}\n\n"
+        "    def log_prob",
+    ),
     "check_reconstructions_are_images": (
         "class Subject(GenerativeModel):",
         "class Subject(LatentVariableModel):\n"

@@ -81,6 +81,15 @@ class ModelKit:
                 alone = torch.cat([self.model.statistics(image[None])[name] for image in self.images])
                 assert_same(alone, values, f"{name}, alone against in a batch")
 
+    def check_one_pass_gives_both(self) -> None:
+        """`log_prob_and_statistics` gives what `log_prob` and `statistics` give."""
+        with torch.no_grad():
+            log_prob, statistics = self.model.log_prob_and_statistics(self.images)
+            assert_same(log_prob, self.model.log_prob(self.images), "log_prob, with statistics against without")
+            for name, values in self.model.statistics(self.images).items():
+                assert name in statistics, f"log_prob_and_statistics has no {name}."
+                assert_same(statistics[name], values, f"{name}, with log_prob against without")
+
     def check_reconstructions_are_images(self) -> None:
         """`reconstruct` gives images, each the same alone but for rare ties of two values.
 

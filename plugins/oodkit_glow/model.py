@@ -134,8 +134,13 @@ class Glow(GenerativeModel):
 
         The first is the sum of the others, less C·H·W·log 256.
         """
+        return self.log_prob_and_statistics(images)[1]
+
+    def log_prob_and_statistics(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return both from one pass."""
         encoded = self.encode(self.dequantise(images, self.noise))
-        return {"log_prob": self._log_density(encoded), "log_p_z": encoded.log_p_z, **encoded.log_dets}
+        log_prob = self._log_density(encoded)
+        return log_prob, {"log_prob": log_prob, "log_p_z": encoded.log_p_z, **encoded.log_dets}
 
     def _log_density(self, encoded: Encoded) -> Tensor:
         # −D·log 256: from the density of x/256 to the probability of a cell of width 1/256.

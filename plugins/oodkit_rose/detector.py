@@ -21,7 +21,8 @@ class Rose(LayerScores[RoseOptions]):
     def _fit(self, images: ImageSet) -> dict[str, Tensor]:
         fitting, calibration = self._split(images)
         state = self._fit_layers(fitting)
-        return state | self._calibrate(self._on_scale(self._calibration_scores(calibration, state)))
+        scores = self._calibrated(lambda batch: self._layer_scores(batch, state), calibration)
+        return state | self._calibrate(self._on_scale(scores))
 
     def _score(self, images: Tensor) -> Tensor:
         scores = self._on_scale(self._layer_scores(images, self.state))

@@ -1,12 +1,21 @@
 """What ROSE's detectors share: S = sᵀ F⁻¹ s of each layer, over any curvature approximation."""
 
 from abc import ABC
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from oodkit import CurvatureApproximation, Detector, ImageError, ImageSet, fit_curvature, layer_gradients
+from oodkit import (
+    CurvatureApproximation,
+    Detector,
+    ImageError,
+    ImageSet,
+    LayerGradient,
+    fit_curvature,
+    layer_gradients,
+)
 from oodkit_rose.options import LayerOptions
 
 __all__ = ["LayerScores"]
@@ -25,17 +34,20 @@ class LayerScores(Detector[LayerOptionsT], ABC):
 
     def _layer_scores(self, images: Tensor, state: dict[str, Tensor]) -> Tensor:
         """Return S of each layer, (N, layers), float64, with F from `state`."""
-        gradients = layer_gradients(self.model, images, self._layers)
+        return self._measured(layer_gradients(self.model, images, self._layers), state)
+
+    def _measured(self, gradients: Mapping[str, LayerGradient], state: dict[str, Tensor]) -> Tensor:
+        """Return S of each layer's gradient, (N, layers), float64, with F from `state`."""
         scores = [self._approximation(layer, state).quadratic_form(g) for layer, g in gradients.items()]
         return torch.stack(scores, 1).double()
 
-    def _calibration_scores(self, images: ImageSet, state: dict[str, Tensor]) -> Tensor:
-        """Return S of the images that make layers comparable, (M, layers), float64.
+    def _calibrated(self, values: Callable[[Tensor], Tensor], images: ImageSet) -> Tensor:
+        """Return `values` of the images that make layers comparable, (M, K), float64.
 
         Raises:
-            ImageError: a score is not finite.
+            ImageError: one is not finite.
         """
-        scores = self.per_image(lambda batch: self._layer_scores(batch, state), images, text="calibrate layers")
+        scores = self.per_image(values, images, text="calibrate layers")
         if not scores.isfinite().all():
             raise ImageError(f"{self.name}: scores of the calibration images are not finite; choose a larger damping.")
         return scores

@@ -3,7 +3,16 @@
 import torch
 from torch import Tensor
 
-from oodkit import Density, Explanation, ImageSet, compressed_lengths, compressor_versions, fit_density, load_density
+from oodkit import (
+    Density,
+    Explanation,
+    ImageSet,
+    backward_pass,
+    compressed_lengths,
+    compressor_versions,
+    fit_density,
+    load_density,
+)
 from oodkit_rose.layers import LayerScores
 from oodkit_rose.options import RosePlusOptions
 
@@ -20,16 +29,14 @@ class RosePlus(LayerScores[RosePlusOptions]):
     def _fit(self, images: ImageSet) -> dict[str, Tensor]:
         fitting, calibration = self._split(images)
         state = self._fit_layers(fitting)
-        layers = self._calibration_scores(calibration, state)
-        others = self.per_image(self._statistics, calibration, text="calibrate statistics")
-        density = fit_density(torch.cat([layers, others], 1), self.options)
+        density = fit_density(self._calibrated(lambda batch: self._values(batch, state), calibration), self.options)
         return state | {f"density/{key}": value for key, value in density.state.items()}
 
     def _score(self, images: Tensor) -> Tensor:
-        return self._density().score(self._values(images))
+        return self._density().score(self._values(images, self.state))
 
     def _explain(self, images: Tensor) -> Explanation:
-        values, density = self._values(images), self._density()
+        values, density = self._values(images, self.state), self._density()
         names = (*self._layers, *self.model.statistics(images[:1]), *self.options.lengths)
         return Explanation(names, density.standardised(values), density.contributions(values))
 
@@ -38,15 +45,13 @@ class RosePlus(LayerScores[RosePlusOptions]):
         """Return the versions of the compressors that are asked for."""
         return compressor_versions(options.lengths) if options.lengths else {}
 
-    def _values(self, images: Tensor) -> Tensor:
-        return torch.cat([self._layer_scores(images, self.state), self._statistics(images)], 1)
-
-    def _statistics(self, images: Tensor) -> Tensor:
-        """Return the model's statistics and the lengths as files, (N, statistics + lengths), float64."""
-        statistics = torch.stack(list(self.model.statistics(images).values()), 1).double()
-        if not self.options.lengths:
-            return statistics
-        return torch.cat([statistics, compressed_lengths(images, self.options.lengths).to(statistics)], 1)
+    def _values(self, images: Tensor, state: dict[str, Tensor]) -> Tensor:
+        """Return S of each layer, the model's statistics and the lengths as files, (N, all of them), float64."""
+        both = backward_pass(self.model, images, self._layers, statistics=True)
+        values = [self._measured(both.gradients, state), torch.stack(list(both.statistics.values()), 1).double()]
+        if self.options.lengths:
+            values.append(compressed_lengths(images, self.options.lengths).to(values[0]))
+        return torch.cat(values, 1)
 
     def _density(self) -> Density:
         state = {k.removeprefix("density/"): v for k, v in self.state.items() if k.startswith("density/")}

@@ -7,7 +7,7 @@ out-of-distribution detection using combined statistical tests", AISTATS, arXiv:
 import torch
 from torch import Tensor
 
-from oodkit import Density, Explanation, ImageSet, fit_density, load_density
+from oodkit import Density, Explanation, ImageSet, backward_pass, fit_density, load_density
 from oodkit_rose.layers import LayerScores
 from oodkit_rose.options import ScoreTestOptions
 
@@ -24,20 +24,20 @@ class ScoreTest(LayerScores[ScoreTestOptions]):
     def _fit(self, images: ImageSet) -> dict[str, Tensor]:
         fitting, calibration = self._split(images)
         state = self._fit_layers(fitting)
-        layers = self._calibration_scores(calibration, state)
-        log_p = self.per_image(self.model.log_prob, calibration, text="calibrate likelihood")
-        tests = fit_density(torch.stack([log_p.double(), layers.sum(1)], 1), self.options)
+        tests = fit_density(self._calibrated(lambda batch: self._values(batch, state), calibration), self.options)
         return state | {f"tests/{key}": value for key, value in tests.state.items()}
 
     def _score(self, images: Tensor) -> Tensor:
-        return self._tests().score(self._values(images))
+        return self._tests().score(self._values(images, self.state))
 
     def _explain(self, images: Tensor) -> Explanation:
-        values, tests = self._values(images), self._tests()
+        values, tests = self._values(images, self.state), self._tests()
         return Explanation(("log_prob", "score statistic"), tests.standardised(values), tests.contributions(values))
 
-    def _values(self, images: Tensor) -> Tensor:
-        return torch.stack([self.model.log_prob(images).double(), self._layer_scores(images, self.state).sum(1)], 1)
+    def _values(self, images: Tensor, state: dict[str, Tensor]) -> Tensor:
+        """Return log p and the score statistic, (N, 2), float64."""
+        both = backward_pass(self.model, images, self._layers)
+        return torch.stack([both.log_prob.double(), self._measured(both.gradients, state).sum(1)], 1)
 
     def _tests(self) -> Density:
         state = {k.removeprefix("tests/"): v for k, v in self.state.items() if k.startswith("tests/")}

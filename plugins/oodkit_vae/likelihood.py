@@ -5,15 +5,32 @@ layer takes a gradient (all scoring), they are made, turned into probabilities a
 again, while they still lie in the processor's cache.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["LEVELS", "describe_categorical", "log_categorical"]
+__all__ = ["LEVELS", "Described", "describe_categorical", "log_categorical"]
 
 LEVELS = 256  # values of a sub-pixel
+
+
+@dataclass(frozen=True)
+class Described:
+    """What the categoricals say of each sub-pixel beside log p(x|z): (N, H, W, C) each, without gradients.
+
+    Attributes:
+        nll: −log p of its value, nats.
+        expected: its expectation, in [0, 1].
+        entropy: nats.
+    """
+
+    nll: Tensor
+    expected: Tensor
+    entropy: Tensor
 
 
 def log_categorical(maps: Tensor, last: nn.ConvTranspose2d, images: Tensor) -> Tensor:
@@ -29,32 +46,23 @@ def log_categorical(maps: Tensor, last: nn.ConvTranspose2d, images: Tensor) -> T
         loss = F.cross_entropy(logits.flatten(0, 3), _values(images).flatten(), reduction="none")
         return -loss.view(len(images), -1).sum(1)
     if torch.is_grad_enabled() and maps.requires_grad:
-        log_p, _ = _LogCategorical.apply(maps, last.weight, images)
+        log_p, _ = _LogCategorical.apply(maps, last.weight, images, False)
         return log_p
-    size = _images_at_once(maps, last.weight)
-    pairs = zip(maps.split(size), images.split(size), strict=True)
-    return torch.cat([_log_prob(_by_subpixel(last(part)), _values(of_part))[0] for part, of_part in pairs])
+    return torch.cat([_log_prob(*part) for part in _parts(maps, last.weight, images)])
 
 
-def describe_categorical(maps: Tensor, last: nn.ConvTranspose2d, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return −log p of each sub-pixel, its expectation in [0, 1], and its entropy, (N, H, W, C) each.
-
-    Args:
-        maps: what enters the last layer, (N, n, H/2, W/2).
-        last: the layer that makes the logits, (N, C·256, H, W).
-        images: uint8, (N, C, H, W).
-    """
-    size = _images_at_once(maps, last.weight)
-    levels = torch.arange(LEVELS, dtype=maps.dtype, device=maps.device) / (LEVELS - 1)
-    parts = []
-    for part, of_part in zip(maps.split(size), images.split(size), strict=True):
-        logits = _by_subpixel(last(part))
-        p = logits.softmax(-1)
-        log_total = logits.amax(-1) - p.amax(-1).log()
-        nll = log_total - logits.gather(-1, _values(of_part).unsqueeze(-1)).squeeze(-1)
-        parts.append((nll, p @ levels, log_total - torch.einsum("...k,...k->...", p, logits)))
-    nlls, expected, entropies = (torch.cat(column) for column in zip(*parts, strict=True))
-    return nlls, expected, entropies
+def describe_categorical(maps: Tensor, last: nn.ConvTranspose2d, images: Tensor) -> tuple[Tensor, Described]:
+    """Return log p(x|z) as `log_categorical` does, and what there is to say of each sub-pixel; arguments as there."""
+    if torch.is_grad_enabled() and last.weight.requires_grad:
+        with torch.no_grad():
+            _, described = describe_categorical(maps, last, images)
+        return log_categorical(maps, last, images), described
+    if torch.is_grad_enabled() and maps.requires_grad:
+        log_p, _, *described = _LogCategorical.apply(maps, last.weight, images, True)
+        return log_p, Described(*described)
+    parts = [_describe(logits, values, logits.softmax(-1)) for logits, values in _parts(maps, last.weight, images)]
+    nll, expected, entropy = (torch.cat(column) for column in zip(*parts, strict=True))
+    return -nll.flatten(1).sum(1), Described(nll, expected, entropy)
 
 
 class _LogCategorical(torch.autograd.Function):
@@ -66,27 +74,26 @@ class _LogCategorical(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(maps: Tensor, weight: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
-        size = _images_at_once(maps, weight)
-        log_probs, gradients = [], []
-        for part, of_part in zip(maps.split(size), images.split(size), strict=True):
-            values = _values(of_part)
-            logits = _by_subpixel(F.conv_transpose2d(part, weight, stride=2, padding=1))
-            log_p, error = _log_prob(logits, values)
-            error.scatter_add_(-1, values.unsqueeze(-1), error.new_full((), -1.0).expand(*values.shape, 1))
-            gradients.append(-F.conv2d(error.flatten(3).permute(0, 3, 1, 2), weight, stride=2, padding=1))
-            log_probs.append(log_p)
-        return torch.cat(log_probs), torch.cat(gradients)
+    def forward(maps: Tensor, weight: Tensor, images: Tensor, describe: bool) -> tuple[Tensor, ...]:
+        columns: list[tuple[Tensor, ...]] = []
+        for logits, values in _parts(maps, weight, images):
+            p = logits.softmax(-1)
+            described = _describe(logits, values, p) if describe else ()
+            log_p = -described[0].flatten(1).sum(1) if describe else _log_prob(logits, values, p)
+            error = p.scatter_add_(-1, values.unsqueeze(-1), p.new_full((), -1.0).expand(*values.shape, 1))
+            gradient = -F.conv2d(error.flatten(3).permute(0, 3, 1, 2), weight, stride=2, padding=1)
+            columns.append((log_p, gradient, *described))
+        return tuple(torch.cat(column) for column in zip(*columns, strict=True))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:  # Any: torch's
-        ctx.mark_non_differentiable(output[1])
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:  # Any: torch's
+        ctx.mark_non_differentiable(*output[1:])
         ctx.save_for_backward(inputs[0], output[1])
 
     @staticmethod
-    def backward(ctx: Any, factor: Tensor, _: Tensor) -> tuple[Tensor, None, None]:  # Any: torch's
+    def backward(ctx: Any, factor: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # Any: torch's
         maps, gradient = ctx.saved_tensors
-        return factor.view(-1, 1, 1, 1) * _OnlyOnce.apply(gradient, maps), None, None
+        return factor.view(-1, 1, 1, 1) * _OnlyOnce.apply(gradient, maps), None, None, None
 
 
 class _OnlyOnce(torch.autograd.Function):
@@ -110,14 +117,32 @@ class _OnlyOnce(torch.autograd.Function):
         )
 
 
-def _log_prob(logits: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Return log p of each image, (N,), and the probabilities themselves, (N, H, W, C, 256)."""
-    p = logits.softmax(-1)
-    top = logits.amax(-1)
-    # log Σ exp(l) = top − log p(top), and p(top) is 1/256 at least: one exponential for each logit, and no more
+def _log_prob(logits: Tensor, values: Tensor, p: Tensor | None = None) -> Tensor:
+    """Return log p of each image, (N,), of logits (N, H, W, C, 256) whose softmax is `p`."""
     chosen = logits.gather(-1, values.unsqueeze(-1)).squeeze(-1)
-    log_p = chosen - top + p.amax(-1).log()
-    return log_p.flatten(1).sum(1), p
+    return (chosen - _log_total(logits, logits.softmax(-1) if p is None else p)).flatten(1).sum(1)
+
+
+def _describe(logits: Tensor, values: Tensor, p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the three of `Described`."""
+    levels = torch.arange(LEVELS, dtype=p.dtype, device=p.device) / (LEVELS - 1)
+    log_total = _log_total(logits, p)
+    nll = log_total - logits.gather(-1, values.unsqueeze(-1)).squeeze(-1)
+    return nll, p @ levels, log_total - torch.einsum("...k,...k->...", p, logits)
+
+
+def _log_total(logits: Tensor, p: Tensor) -> Tensor:
+    """Return log Σ exp(l) = top − log p(top), and p(top) is 1/256 at least: one exponential for each logit, no more."""
+    return logits.amax(-1) - p.amax(-1).log()
+
+
+def _parts(maps: Tensor, weight: Tensor, images: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield logits (n, H, W, C, 256) and values (n, H, W, C), few images at a time."""
+    logits = weight.shape[1] * maps.shape[2] * maps.shape[3] * 4  # of one image
+    budget = 2**19 * torch.get_num_threads() if maps.device.type == "cpu" else 2**27  # a cache; half a gigabyte
+    size = max(1, budget // logits)
+    for part, of_part in zip(maps.split(size), images.split(size), strict=True):
+        yield _by_subpixel(F.conv_transpose2d(part, weight, stride=2, padding=1)), _values(of_part)
 
 
 def _by_subpixel(maps: Tensor) -> Tensor:
@@ -127,9 +152,3 @@ def _by_subpixel(maps: Tensor) -> Tensor:
 
 def _values(images: Tensor) -> Tensor:
     return images.permute(0, 2, 3, 1).long()  # (N, H, W, C)
-
-
-def _images_at_once(maps: Tensor, weight: Tensor) -> int:
-    logits = weight.shape[1] * maps.shape[2] * maps.shape[3] * 4  # of one image
-    budget = 2**19 * torch.get_num_threads() if maps.device.type == "cpu" else 2**27  # a cache; half a gigabyte
-    return max(1, budget // logits)

@@ -75,17 +75,22 @@ class Vae(LatentVariableModel):
         are in nats. `residual` is ‖x − E[x̂]‖ with x in [0, 1]; its square is the sum of those of `residual_fine`
         (what differs within 2x2 pixels), `residual_middle` (within 4x4, beyond that) and `residual_coarse` (the rest).
         """
+        return self.log_prob_and_statistics(images)[1]
+
+    def log_prob_and_statistics(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return both from one pass."""
         mean, log_variance = self.encode(images)
         maps = self.decoder[:-1](mean[:, :, None, None])
-        nll, expected, entropy = describe_categorical(maps, self.decoder[-1], images)  # (N, H, W, C) each
-        residual = images.to(expected.dtype) / 255 - expected.permute(0, 3, 1, 2)  # (N, C, H, W)
+        log_p, described = describe_categorical(maps, self.decoder[-1], images)
+        kl = kl_divergence(mean, log_variance)
+        residual = images.to(mean.dtype) / 255 - described.expected.permute(0, 3, 1, 2)  # (N, C, H, W)
         blocks = F.avg_pool2d(residual, 2)  # (N, C, 16, 16)
         coarse = F.avg_pool2d(blocks, 2)
-        return {
-            "reconstruction_nll": nll.flatten(1).sum(1),
-            "nll_deviation": nll.flatten(1).std(1),
-            "kl": kl_divergence(mean, log_variance),
-            "entropy": entropy.flatten(1).sum(1),
+        return log_p - kl, {
+            "reconstruction_nll": -log_p,
+            "nll_deviation": described.nll.flatten(1).std(1),
+            "kl": kl,
+            "entropy": described.entropy.flatten(1).sum(1),
             "residual": residual.flatten(1).norm(dim=1),
             "residual_fine": (residual - F.interpolate(blocks, scale_factor=2)).flatten(1).norm(dim=1),
             "residual_middle": 2 * (blocks - F.interpolate(coarse, scale_factor=2)).flatten(1).norm(dim=1),
