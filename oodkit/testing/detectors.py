@@ -14,7 +14,7 @@ from oodkit.errors import ImageError, NotFittedError, OptionError
 from oodkit.images import ImageSet
 from oodkit.model import GenerativeModel
 from oodkit.registry import detector_options, registry
-from oodkit.testing.inputs import assert_refused, assert_same, blobs, noise, small_vae
+from oodkit.testing.inputs import assert_refused, assert_same, blobs, inverted, noise, small_vae
 from oodkit.testing.source import assert_documented, assert_lazy, assert_no_pickle, assert_options_are_read
 from oodkit.testing.surroundings import repeat, watch
 
@@ -123,9 +123,9 @@ class DetectorKit:
             assert_same(load_detector(path, device="cuda").score(self.images), self.scores, "on CUDA")
 
     def check_higher_is_more_ood(self) -> None:
-        """Inverted images score higher than training-like ones."""
-        known, inverted = self.detector.score(blobs(16, seed=4)), self.detector.score(255 - blobs(16, seed=5).images)
-        share = float((inverted[:, None] > known[None]).double().mean())
+        """Dark spots on a bright ground score higher than training-like bright ones on a dark ground."""
+        known, strange = self.detector.score(blobs(16, seed=4)), self.detector.score(inverted(16))
+        share = float((strange[:, None] > known[None]).double().mean())
         assert share > 0.9, f"inverted images score higher than training-like ones in {share:.0%} of all pairs."
 
     def check_bad_input_is_refused(self) -> None:
