@@ -20,11 +20,7 @@ SMALL: dict[str, dict[str, object]] = {
     "waic": {"members": 2, "epochs": 12},  # its variance is of nats squared: members must agree on what they know
 }
 
-DETECTORS = [
-    (name, check)
-    for name in registry().detectors
-    for check in detector_checks(name, **SMALL.get(name, {}))
-]
+DETECTORS = [(name, check) for name in registry().detectors for check in detector_checks(name, **SMALL.get(name, {}))]
 MODELS = [("vae", check) for check in model_checks("vae", width=2, latent=3)]
 MODELS += [("glow", check) for check in model_checks("glow", steps=2, hidden=4)]
 CURVATURES = [(name, check) for name in registry().curvatures for check in curvature_checks(name)]
