@@ -1,7 +1,7 @@
 """Why a score is high: which of a detector's numbers stand out, and which part of the picture raises them."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -13,7 +13,15 @@ from oodkit.errors import OptionError
 if TYPE_CHECKING:
     from oodkit.detector import Detector
 
-__all__ = ["Explanation", "draw_map", "occlusion_map"]
+__all__ = ["Explanation", "Number", "draw_map", "occlusion_map"]
+
+
+class Number(NamedTuple):
+    """One of the numbers behind an image's score."""
+
+    name: str
+    z: float  # standard deviations from its mean over in-distribution images
+    share: float | None  # of the score; None where the score is no sum
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,16 @@ class Explanation:
     names: tuple[str, ...]
     z: Tensor
     contributions: Tensor | None = None
+
+    def largest(self, index: int, count: int) -> list[Number]:
+        """Return the `count` numbers of an image that matter most, by their share of the score or else by |z|."""
+        z = self.z[index]
+        weight = z.abs() if self.contributions is None else self.contributions[index]
+        total = float(weight.sum()) or 1.0
+        return [
+            Number(self.names[k], float(z[k]), None if self.contributions is None else float(weight[k]) / total)
+            for k in weight.argsort(descending=True)[:count].tolist()
+        ]
 
 
 def occlusion_map(detector: "Detector[Any]", image: Tensor, patch: int = 4) -> Tensor:  # Any: options of any detector

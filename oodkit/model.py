@@ -174,7 +174,7 @@ class LatentVariableModel(GenerativeModel):
         """Return log p(x|z) in nats, (N,), of images (N, C, H, W) at z (N, Z)."""
 
     def decode(self, z: Tensor) -> Tensor:
-        """Return the images that are most likely at z (N, Z), uint8 (N, C, H, W): each sub-pixel's likeliest value.
+        """Return the expectation of p(x|z) as images, uint8 (N, C, H, W), of z (N, Z): each sub-pixel rounded.
 
         Raises:
             PluginError: a model that does not write this has no reconstructions to show.

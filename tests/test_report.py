@@ -18,7 +18,9 @@ from oodkit.bench.report.paper import Subject, paper_figure, subject_of
 from oodkit.bench.report.runs import read_runs
 from oodkit.bench.runner import run_bench
 from oodkit.bench.spec import parse_settings, read_spec
+from oodkit.bench.store import RunFolder
 from oodkit.cli import main
+from oodkit.detector import load_detector
 from oodkit.errors import RunFolderError
 
 pytest_plugins = ["bench_fixtures"]
@@ -216,6 +218,37 @@ def test_a_page_of_a_real_run_needs_no_network(sets, capsys):
     assert text.count("<svg") >= 2 + 6  # ROC curves of two sets, histograms of three series and two sets
     assert "brightness, scale=9.0" in page.text
     assert "prefers-color-scheme: dark" in text
+
+
+def test_the_page_explains_the_highest_scores_where_the_detector_can(sets, capsys):
+    options = parse_settings(["complexity.density=mahalanobis"])
+    result = run_bench(read_spec(detectors="complexity,brightness", id="id.npz", ood="bright.npz", options=options))
+    hashes = result.cells[0].hashes
+    file = sets / "runs" / "id" / "detectors" / f"{hashes['detector']}.safetensors"
+    with RunFolder(result.plan.run_folder) as folder:
+        highest = folder.scores(hashes["ood_scores"]).highest[:2]
+    expected = load_detector(file).explain(highest)
+    assert main(["report", "runs/id"]) == 0
+    without = (sets / "runs" / "id" / "report.html").read_text()
+    assert "look strange" not in without
+    assert main(["report", "runs/id", "--explain"]) == 0
+    (explained,) = re.findall(
+        r"look strange, first seed</summary>(.*?)</details>", (sets / "runs" / "id" / "report.html").read_text()
+    )
+    assert re.findall(r"<h3>(.*?)</h3>", explained) == ["complexity"]  # of brightness there is nothing to say
+    tables = re.findall(r'<table class="numbers">(.*?)</table>', explained)
+    shares = expected.contributions / expected.contributions.sum(1, keepdim=True)
+    for i, table in enumerate(tables):
+        rows = re.findall(r"<tr><td>(\w+)</td><td>([-+.,0-9]+)</td><td>(\d+)%</td></tr>", table)
+        shown = {name: (float(z.replace(",", "")), int(share)) for name, z, share in rows}
+        assert set(shown) == {"png", "jp2", "jpeg"}
+        for k, name in enumerate(expected.names):
+            assert shown[name] == (pytest.approx(float(expected.z[i, k]), abs=0.051), round(100 * float(shares[i, k])))
+    assert len(tables) == 2 and explained.count("<img") == 2
+    file.unlink()
+    capsys.readouterr()
+    assert main(["report", "runs/id", "--explain"]) == 0
+    assert "the fitted complexity is not in the run folder" in (sets / "runs" / "id" / "report.html").read_text()
 
 
 def test_every_name_is_escaped(tmp_path):

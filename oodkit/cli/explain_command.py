@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from oodkit.detector import Detector
-    from oodkit.explanation import Explanation
+    from oodkit.explanation import Number
 
 __all__ = ["EXAMPLES", "add_arguments", "run"]
 
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
             document: dict[str, Any] = {
                 "image": name,
                 "score": score,
-                "numbers": _numbers(explanation, index, args.top),
+                "numbers": [] if explanation is None else [_number(n) for n in explanation.largest(index, args.top)],
             }  # Any: what JSON can hold
             if args.out is not None:
                 file = args.out / f"{Path(path).stem}-{index}.png"
@@ -84,18 +84,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _numbers(explanation: "Explanation | None", index: int, top: int) -> list[dict[str, str | float]]:
-    """Return the numbers of one image, those that matter most first."""
-    if explanation is None:
-        return []
-    z, shares = explanation.z[index], explanation.contributions
-    weight = z.abs() if shares is None else shares[index]
-    total = float(weight.sum()) or 1.0
-    numbers: list[dict[str, str | float]] = []
-    for k in weight.argsort(descending=True)[:top].tolist():
-        share = {} if shares is None else {"share": float(weight[k]) / total}
-        numbers.append({"name": explanation.names[k], "z": float(z[k]), **share})
-    return numbers
+def _number(number: "Number") -> dict[str, str | float]:
+    share = {} if number.share is None else {"share": number.share}
+    return {"name": number.name, "z": number.z, **share}
 
 
 def _print(document: dict[str, Any]) -> None:  # Any: what JSON can hold

@@ -10,6 +10,7 @@ __all__ = ["EXAMPLES", "add_arguments", "run"]
 EXAMPLES = """examples:
   oodkit report runs/fashion-mnist                        writes runs/fashion-mnist/report.html
   oodkit report runs/a runs/b --out both.html             several folders in one page
+  oodkit report runs/fashion-mnist --explain              with maps of the highest-scoring images: takes longer
   oodkit report runs/fashion-mnist --markdown             tables on stdout
 
 The page needs no network and follows the browser's light or dark theme. Where the paper (Choi et al. 2021) has a figure
@@ -21,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folders", nargs="+", metavar="RUN", type=Path, help="run folders of `oodkit bench`")
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="the HTML page; by default report.html in the first folder"
+    )
+    parser.add_argument(
+        "--explain", action="store_true", help="add to the page why the highest-scoring images look strange"
     )
     parser.add_argument("--markdown", action="store_true", help="print Markdown tables and write no page")
 
@@ -42,6 +46,6 @@ def run(args: argparse.Namespace) -> int:
 
     out = args.out or args.folders[0] / "report.html"
     check_out(out)
-    write_atomically(out, as_html(runs).encode())
+    write_atomically(out, as_html(runs, explain=args.explain).encode())
     print(out)
     return 0

@@ -20,7 +20,7 @@ from oodkit.testing.surroundings import Surroundings, tensor_bytes
 
 __all__ = ["ModelKit"]
 
-TIES = 0.01  # of sub-pixels whose two likeliest values are so close that rounding, and the batch size, decide
+ROUNDED = 0.01  # of sub-pixels that lie so close between two values that the batch size decides
 
 
 class ModelKit:
@@ -91,7 +91,7 @@ class ModelKit:
                 assert_same(statistics[name], values, f"{name}, with log_prob against without")
 
     def check_reconstructions_are_images(self) -> None:
-        """`reconstruct` gives images, each the same alone but for rare ties of two values.
+        """`reconstruct` gives images, each the same alone but for rounding.
 
         Raises:
             SkipTest: the model has no `decode`.
@@ -104,7 +104,7 @@ class ModelKit:
         assert together.shape == self.images.shape, f"reconstructions have shape {tuple(together.shape)}."
         alone = torch.cat([model.reconstruct(image[None]) for image in self.images])
         other = float((alone != together).double().mean())
-        assert other <= TIES, f"{other:.0%} of the sub-pixels differ, alone against in a batch."
+        assert other <= ROUNDED, f"{other:.0%} of the sub-pixels differ, alone against in a batch."
 
     def check_saved_and_loaded(self) -> None:
         """The weights and options are all that log p(x) needs."""

@@ -16,8 +16,11 @@ from oodkit.bench.cell import OVERALL, Cell
 from oodkit.bench.figure import Figure
 from oodkit.bench.report import plots
 from oodkit.bench.report.compare import METRICS, Gap, Swept, differences, gaps, option_groups, signed, swept
+from oodkit.bench.report.explained import SIDE, explained
 from oodkit.bench.report.runs import Runs, Section, Series
 from oodkit.bench.store import Scores
+from oodkit.errors import ArtifactError
+from oodkit.explanation import Number
 
 __all__ = ["as_html"]
 
@@ -25,8 +28,8 @@ KEY = (("d1", "within 0.005"), ("d2", "within 0.02"), ("d3", "within 0.05"), ("d
 EMPTY = '<td class="none">–</td>'
 
 
-def as_html(runs: Runs) -> str:
-    """Return the whole page."""
+def as_html(runs: Runs, *, explain: bool = False) -> str:
+    """Return the whole page; `explain` adds why the highest-scoring images look strange: it takes longer."""
     body = [_head(runs)]
     for section in runs.sections:
         body.append(f"<h2>{escape(section.title)}</h2>")
@@ -40,6 +43,7 @@ def as_html(runs: Runs) -> str:
         body += [_runtime(section), _roc_curves(runs, section)]
         body += [_details(METRICS[metric], _table(runs, section, metric)) for metric in METRICS if metric != "auroc"]
         body += [_histograms(runs, section), _examples(runs, section)]
+        body += [_explanations(runs, section)] if explain else []
     body += [_gaps(runs), _missing(runs), _settings(runs)]
     rule = Template(
         ".line.c$i { stroke: var(--c$i); } .fill.c$i { fill: var(--c$i); } i.c$i { background: var(--c$i); }"
@@ -274,16 +278,49 @@ def _examples(runs: Runs, section: Section) -> str:
 
 
 def _strip(images: Tensor, below: Tensor | None) -> str:
-    """Return uint8 images (n, C, H, W) side by side, others below them, as a picture within the page."""
+    """Return uint8 images (n, C, H, W) side by side, others below them."""
     rows = [images] if below is None else [images, below]
     lines = [np.concatenate(list(row.permute(0, 2, 3, 1).numpy()), axis=1) for row in rows]
     joined = np.concatenate(lines)  # (H or 2·H, n·W, C)
+    return _picture(Image.fromarray(joined[..., 0] if joined.shape[2] == 1 else joined), height=40 * len(lines))
+
+
+def _picture(picture: Image.Image, height: int) -> str:
+    """Return a picture within the page."""
     file = io.BytesIO()
-    Image.fromarray(joined[..., 0] if joined.shape[2] == 1 else joined).save(file, "PNG", optimize=True)
-    return (
-        f'<img alt="" style="height: {40 * len(lines)}px" '
-        f'src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
+    picture.save(file, "PNG", optimize=True)
+    data = base64.b64encode(file.getvalue()).decode()
+    return f'<img alt="" style="height: {height}px" src="data:image/png;base64,{data}">'
+
+
+def _explanations(runs: Runs, section: Section) -> str:
+    parts, remarks = [], []
+    for one in section.series:
+        lines = []
+        try:
+            for ood, images in explained(runs, one, section.sets):
+                cells = "".join(f"<td>{_picture(i.picture, SIDE)}</td><td>{_numbers(i.numbers)}</td>" for i in images)
+                lines.append(f'<tr class="strip"><td>{escape(ood)}</td>{cells}</tr>')
+        except ArtifactError as error:
+            remarks.append(f"<p class='soft'>{escape(one.label)}: {escape(str(error))}</p>")
+        if lines:
+            table = f"<table><tbody>{''.join(lines)}</tbody></table>"
+            parts.append(f'<h3>{escape(one.label)}</h3><div class="scroll">{table}</div>')
+    note = (
+        "<p>The highest-scoring images of each set, and a map: red raises the score, blue lowers it. Beside "
+        "it the numbers behind the score that matter most, each with its distance from its mean over in-distribution "
+        "images in standard deviations and, where the score is a sum, its share.</p>"
     )
+    summary = "Why the images with the highest scores look strange, first seed"
+    return _details(summary, "".join([note, *parts, *remarks]) if parts or remarks else "")
+
+
+def _numbers(numbers: Sequence[Number]) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(n.name)}</td><td>{n.z:+,.1f}</td>{'' if n.share is None else f'<td>{n.share:.0%}</td>'}</tr>"
+        for n in numbers
+    )
+    return f'<table class="numbers"><tbody>{rows}</tbody></table>'
 
 
 # --- what was run -----------------------------------------------------------------------------------------------------
