@@ -2,15 +2,12 @@
 
     python benchmarks/beyond.py --model cifar10-n32-z200 --id cifar10 --folder runs/search --out benchmarks/results
 
-It reads the numbers that density_search.py keeps in --folder (and collects them where they are missing), and joins them
+It reads the numbers that image_numbers.py keeps in --folder (and collects them where they are missing), and joins them
 as the detectors do. Cost is measured with the detectors themselves: the CPU time of scoring, on one thread, in units of
 `elbo`, which is one forward pass; the detectors take turns, three rounds, and the median of the ratios is printed.
 """
 
-import argparse
-import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from datetime import date
@@ -18,14 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from image_numbers import OOD, SEALED, arguments, collect, matrix, model_of
 from torch import Tensor
 
 import oodkit
 from oodkit.bench.metrics import auroc
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from density_search import OOD, SEALED, collect, matrix
-from reference import DATA, reference_vae
 
 Numbers = dict[str, Tensor]
 Score = Callable[[Numbers], Tensor]
@@ -176,23 +170,14 @@ def draw(rows: dict[str, tuple[float, float]], title: str, file: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="a saved model, or the name of the authors' weights")
-    parser.add_argument("--id", required=True)
-    parser.add_argument("--curvature", default="ekfac")
-    parser.add_argument("--folder", type=Path, required=True)
+    parser = arguments(__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--train", type=int, nargs=3, default=(2200, 1000, 200))
-    parser.add_argument("--test", type=int, default=300)
-    parser.add_argument("--batch-size", type=int, default=32)
     args = parser.parse_args()
-    os.environ.setdefault("OODKIT_DATA", str(DATA))
     sets = collect(args)
     wanted = detectors(sets["density"], args.curvature)
     names = [name for name in OOD if f"ood/{name}" in sets]
     rows = {row: figures(score, sets, names) for row, (score, _, _) in wanted.items()}
-    model = oodkit.load_model(args.model, "cpu") if Path(args.model).exists() else reference_vae(args.model)
+    model = model_of(args)
     images = oodkit.load_images(args.id, "test", limit=32, seed=args.seed, image_shape=model.image_shape).images
     cost = costs(model, {row: (name, options) for row, (_, name, options) in wanted.items()}, images)
     name, (fisher, density, _) = Path(args.model).stem, args.train

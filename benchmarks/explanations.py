@@ -2,24 +2,21 @@
 
     python benchmarks/explanations.py docs/explain.png
 
-It needs the authors' weights and the real sets (tests/reference.py says where they are looked
+It needs the authors' weights and the real sets (reference.py says where they are looked
 for); a minute on one core.
 """
 
 import os
 import sys
-from pathlib import Path
 
 import torch
 from PIL import Image
+from reference import DATA, reference_vae
 from torch import Tensor
 from torch.nn import functional as F
 
 import oodkit
 from oodkit.explanation import draw_map, occlusion_map
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from reference import DATA, reference_vae
 
 SHAPE = (1, 32, 32)
 GAP = 20

@@ -13,10 +13,9 @@ import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from oodkit.cli import main as oodkit
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from reference import DATA, REFERENCE, reference_vae
+
+from oodkit.cli import main as oodkit
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = Path("runs/paper-cpu")

@@ -2,27 +2,23 @@
 
     python benchmarks/reference_tables.py [--model fashion-mnist|cifar10] [--fit 5000] [--test 1000]
 
-It needs the authors' weights and the real sets (tests/reference.py says where they are looked for). Half an hour for
+It needs the authors' weights and the real sets (reference.py says where they are looked for). Half an hour for
 each model on one core: most of it is `nll`, with its 20 passes of the decoder.
 """
 
 import argparse
 import os
-import sys
 import time
 from datetime import date
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
+from reference import DATA, reference_vae
 
 import oodkit
 from oodkit.bench.metrics import auroc
 from oodkit.device import device_name
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from reference import DATA, reference_vae
 
 WEIGHTS = {"fashion-mnist": "fashion-mnist-n32-z100-seed1", "cifar10": "cifar10-n32-z200"}
 

@@ -7,8 +7,9 @@ import numpy as np
 import PIL
 import pytest
 import torch
+from needs import needs_data, needs_reference
 from PIL import Image
-from reference import DATA, needs_data, needs_reference, reference_vae
+from reference import DATA, reference_vae
 from torch import nn
 
 import oodkit

@@ -5,7 +5,8 @@ Conformance (batches, order, save and load, bad input) is in test_conformance.py
 
 import pytest
 import torch
-from reference import DATA, needs_data, needs_reference, reference_vae
+from needs import needs_data, needs_reference
+from reference import DATA, reference_vae
 from torch import nn
 
 import oodkit

@@ -5,7 +5,8 @@ import math
 
 import pytest
 import torch
-from reference import DATA, needs_data, needs_reference, reference_vae
+from needs import needs_data, needs_reference
+from reference import DATA, reference_vae
 from torch import nn
 from torch.distributions import Normal
 

@@ -6,7 +6,8 @@ room for the draw of images, ±0.005 at 1,000 of each, and for the paper's sets 
 """
 
 import pytest
-from reference import DATA, needs_data, needs_reference, reference_vae
+from needs import needs_data, needs_reference
+from reference import DATA, reference_vae
 
 from oodkit import create_detector, load_images
 from oodkit.bench.metrics import auroc

@@ -1,13 +1,12 @@
 """The authors' trained VAEs and scores, where a copy of them is at hand: what the paper's figures are checked against.
 
 They are looked for in OODKIT_REFERENCE, or in `../shared/reference` beside the project; the images in OODKIT_DATA,
-or in `../shared/data`. Tests that need them skip, and say so, where they are absent.
+or in `../shared/data`.
 """
 
 import os
 from pathlib import Path
 
-import pytest
 from safetensors.torch import load_file
 
 import oodkit
@@ -15,11 +14,6 @@ import oodkit
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 REFERENCE = Path(os.environ.get("OODKIT_REFERENCE", SHARED / "reference"))
 DATA = Path(os.environ.get("OODKIT_DATA", SHARED / "data"))
-
-needs_reference = pytest.mark.skipif(
-    not REFERENCE.is_dir(), reason="the authors' weights are not at hand (OODKIT_REFERENCE)"
-)
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the real test sets are not at hand (OODKIT_DATA)")
 
 # our module -> theirs, for a VAE of width n with nz latent dimensions and c channels
 NAMES = {
