@@ -27,6 +27,7 @@ _PUBLIC = {
     "LatentVariableModel": "oodkit.model",
     "Classifier": "oodkit.model",
     "importance_weighted": "oodkit.model",
+    "log_likelihood": "oodkit.model",
     "kl_divergence": "oodkit.model",
     "ModelOptions": "oodkit.options",
     "ClassifierOptions": "oodkit.options",
@@ -160,6 +161,9 @@ if TYPE_CHECKING:  # what __getattr__ resolves, for editors and mypy; a test hol
     )
     from oodkit.model import (
         load_model as load_model,
+    )
+    from oodkit.model import (
+        log_likelihood as log_likelihood,
     )
     from oodkit.model import (
         train_model as train_model,

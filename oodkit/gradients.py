@@ -83,7 +83,7 @@ class LayerGradient:
 
 @dataclass(frozen=True)
 class BackwardPass:
-    """What one forward and one backward pass over a batch of N images tell.
+    """What one forward and one backward pass over a batch of N images tell; others may hold the same tensors.
 
     Attributes:
         gradients: ∇ log p(x) of each image, by layer.
@@ -134,11 +134,18 @@ def backward_pass(
             f"({own[0]}.weight, …), whose whole gradient is taken."
         )
     forward = model.log_prob_and_statistics if statistics else lambda images: (model.log_prob(images), {})
-    with frozen(model):
-        gradients, log_prob, described = _by_hooks(forward, images, hooked)
-        gradients |= _by_vmap(model, images, {n: parameters[n] for n in names if n in parameters})
-    described = {name: values.detach() for name, values in described.items()}
-    return BackwardPass({n: gradients[n] for n in names}, log_prob.detach(), described)
+
+    def run() -> BackwardPass:
+        with frozen(model):
+            gradients, log_prob, described = _by_hooks(forward, images, hooked)
+            gradients |= _by_vmap(model, images, {n: parameters[n] for n in names if n in parameters})
+        described = {name: values.detach() for name, values in described.items()}
+        return BackwardPass({n: gradients[n] for n in names}, log_prob.detach(), described)
+
+    if model.recall is None:
+        return run()
+    answer: BackwardPass = model.recall(model, ("backward_pass", tuple(names), statistics), images, run)
+    return answer
 
 
 Forward = Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]

@@ -6,7 +6,7 @@ the range of the data.
 
 import math
 from abc import abstractmethod
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Hashable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -32,6 +32,7 @@ __all__ = [
     "importance_weighted",
     "kl_divergence",
     "load_model",
+    "log_likelihood",
     "train_model",
 ]
 
@@ -46,7 +47,11 @@ class GenerativeModel(Trainable):
         options: architecture and training recipe.
         name: the registered name, or "" for a model that no plugin registers.
         training_record: how it was trained: data, hash, seed, epochs, loss; empty when untrained.
+        recall: what a benchmark remembers of this model; called by `log_likelihood` and `backward_pass`, with the model,
+            a question, images and a function that answers it.
     """
+
+    recall: Callable[["GenerativeModel", Hashable, Tensor, Callable[[], Any]], Any] | None = None  # Any: the answer
 
     def __init__(self, image_shape: Shape, options: ModelOptions) -> None:
         super().__init__()
@@ -301,6 +306,18 @@ def importance_weighted(
         log_ratio = 0.5 * (eps.square() + log_variance - z.square()).sum(1)
         weights.append(model.log_prob_given(images, z) + log_ratio)
     return torch.stack(weights).logsumexp(0) - math.log(len(noise))
+
+
+def log_likelihood(model: GenerativeModel, images: Tensor, *, samples: int, seed: int) -> Tensor:
+    """Return `model.log_likelihood`, (N,), nats; the detectors of one benchmark share it where they ask the same."""
+
+    def make() -> Tensor:
+        return model.log_likelihood(images, samples=samples, seed=seed)
+
+    if model.recall is None:
+        return make()
+    log_p: Tensor = model.recall(model, ("log_likelihood", samples, seed), images, make)
+    return log_p
 
 
 def create_model(

@@ -11,6 +11,7 @@ import torch
 
 from oodkit import __version__
 from oodkit.bench.cell import OVERALL, Cell, measure
+from oodkit.bench.memory import Memory
 from oodkit.bench.plan import Plan, PlannedDetector
 from oodkit.bench.sets import Sets
 from oodkit.bench.store import RunFolder, Scores, fingerprint
@@ -66,6 +67,7 @@ class SeedWork:
     def __post_init__(self) -> None:
         self.key = self._key()
         self.model = _Once(lambda: self._find_or_train() if self.given is None else self.given)
+        self.memory = _Once(lambda: Memory(self.model()))
 
     def _key(self) -> str:
         if self.plan.model_file is not None:
@@ -122,6 +124,7 @@ class DetectorWork:
         self.options = planned.seeded(shared.seed)
         self.key = self._key()
         self._detector = _Once(self._find_or_fit)
+        self._memory: Memory | None = None  # of a detector that was fitted now, and so has the model of the others
         self._id_scores = self._once_scored(shared.sets.test)
         self._ood_scores = {name: self._once_scored(images) for name, images in shared.sets.ood.items()}
 
@@ -220,6 +223,8 @@ class DetectorWork:
         if detector is not None:
             self.folder.drop_work_folder(self.key)  # a run was killed before it could
             return detector
+        if self.planned.needs_model:
+            self._memory = self.shared.memory()
         detector = create_detector(
             self.planned.name,
             self.shared.model() if self.planned.needs_model else None,
@@ -244,7 +249,7 @@ class DetectorWork:
             key = self._scores_key(images)
             scores = self.folder.scores(key)
             if scores is None:
-                scores = _score(self._detector(), images)
+                scores = _score(self._detector(), images, self._memory)
                 if self.planned.needs_model:
                     scores = _with_reconstructions(scores, self._detector().model)
                 self.folder.write_scores(key, scores, detector=self.planned.name, images=images.name, seed=self.seed)
@@ -253,16 +258,19 @@ class DetectorWork:
         return _Once(find_or_score)
 
 
-def _score(detector: Detector[Any], images: ImageSet) -> Scores:  # Any: options of any detector
-    """Return the scores and the speed, without the first batch where there are more: it warms up."""
+def _score(detector: Detector[Any], images: ImageSet, memory: Memory | None) -> Scores:  # Any: options of any detector
+    """Return the scores and the speed, without the first batch where there are more: it warms up.
+
+    The speed is that of the detector alone: what `memory` spared it counts as done.
+    """
     everything = torch.arange(len(images))
     parts = [everything[: detector.batch_size], everything[detector.batch_size :]]
     values, seconds = [], 0.0
     for part in parts:
         if len(part):
-            start = time.perf_counter()
+            start, spared = time.perf_counter(), memory.spared if memory else 0.0
             values.append(detector.score(images.select(part)))  # on the CPU: a GPU has finished
-            seconds = time.perf_counter() - start
+            seconds = time.perf_counter() - start + (memory.spared - spared if memory else 0.0)
     scores = torch.cat(values)
     order = scores.argsort(stable=True)
     extremes = images.images[order[:EXAMPLES]].clone(), images.images[order.flip(0)[:EXAMPLES]].clone()

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from oodkit import Detector, GenerativeModel, ImageSet, train_model
+from oodkit import Detector, GenerativeModel, ImageSet, log_likelihood, train_model
 from oodkit_density.options import TypicalityOptions, WaicOptions
 
 __all__ = ["Typicality", "Waic"]
@@ -24,7 +24,7 @@ class Typicality(Detector[TypicalityOptions]):
         return (-self._log_likelihood(images).double() - self.state["entropy"]).abs()
 
     def _log_likelihood(self, images: Tensor) -> Tensor:
-        log_p: Tensor = self.model.log_likelihood(images, samples=self.options.samples, seed=self.options.seed)
+        log_p = log_likelihood(self.model, images, samples=self.options.samples, seed=self.options.seed)
         return log_p
 
 
@@ -52,7 +52,7 @@ class Waic(Detector[WaicOptions]):
     def _score(self, images: Tensor) -> Tensor:
         estimate = {"samples": self.options.samples, "seed": self.options.seed}
         members = [self.model, *self._twins()]
-        log_p = torch.stack([m.log_likelihood(images, **estimate) for m in members]).double()  # (members, N)
+        log_p = torch.stack([log_likelihood(m, images, **estimate) for m in members]).double()  # (members, N)
         return log_p.var(0) - log_p.mean(0)
 
     def _twins(self) -> list[GenerativeModel]:

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from oodkit import Detector, ImageError, ImageSet, compressed_lengths, compressor_versions
+from oodkit import Detector, ImageError, ImageSet, compressed_lengths, compressor_versions, log_likelihood
 from oodkit_input_complexity.options import InputComplexityOptions
 
 __all__ = ["InputComplexity", "Jpeg2000Complexity", "PngComplexity"]
@@ -34,7 +34,7 @@ class InputComplexity(Detector[InputComplexityOptions]):
         with ThreadPoolExecutor(1) as beside:
             # Begins at once, beside the model. A GPU is not kept waiting; with JPEG 2000, Pillow holds Python's lock.
             lengths = beside.submit(compressed_lengths, images, [self.compressor])
-            log_p: Tensor = self.model.log_likelihood(images, samples=self.options.samples, seed=self.options.seed)
+            log_p = log_likelihood(self.model, images, samples=self.options.samples, seed=self.options.seed)
             nats = -log_p.double()
             likelihood = nats / math.log(2) if self.options.units == "bits" else nats
             return likelihood - 8 * lengths.result()[:, 0].to(likelihood)

@@ -5,7 +5,7 @@ Source of the failure: Nalisnick et al. 2019, arXiv:1810.09136.
 
 from torch import Tensor
 
-from oodkit import Detector, DetectorOptions, ImageSet
+from oodkit import Detector, DetectorOptions, ImageSet, log_likelihood
 from oodkit_likelihood.options import NllOptions
 
 __all__ = ["Elbo", "Nll"]
@@ -18,7 +18,7 @@ class Nll(Detector[NllOptions]):
         return {}  # nothing to learn: the model is all
 
     def _score(self, images: Tensor) -> Tensor:
-        log_p: Tensor = self.model.log_likelihood(images, samples=self.options.samples, seed=self.options.seed)
+        log_p = log_likelihood(self.model, images, samples=self.options.samples, seed=self.options.seed)
         return -log_p
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from oodkit import Detector, GenerativeModel, ImageSet, OptionError, Trainable, load_model, optimise
+from oodkit import Detector, GenerativeModel, ImageSet, OptionError, Trainable, load_model, log_likelihood, optimise
 from oodkit.perturbations import perturb
 from oodkit_likelihood_ratio.options import LikelihoodRatioOptions
 
@@ -31,7 +31,7 @@ class LikelihoodRatio(Detector[LikelihoodRatioOptions]):
         # One seed for both: where the likelihood is sampled, the same noise, which partly cancels.
         estimate = {"samples": self.options.samples, "seed": self.options.seed}
         log_background = self._background().log_likelihood(images, **estimate)
-        log_p: Tensor = self.model.log_likelihood(images, **estimate)
+        log_p = log_likelihood(self.model, images, **estimate)
         return log_background - log_p
 
     def _train(self, images: ImageSet) -> GenerativeModel:
