@@ -220,7 +220,7 @@ def stack(name: str, prepared: Iterable[Prepared | Refused], image_shape: Shape 
         if ready and one.pixels.shape[1:] != ready[0].pixels.shape[1:]:
             raise ImageError(
                 f"{name}: pictures differ in size ({_size_of(ready[0])}, {_size_of(one)}); "
-                "say which size you want with image_shape=(C, H, W)."
+                "say which size you want with image_shape=(C, H, W), or --resize."
             )
         ready.append(one)
         kept.append(i)

@@ -309,6 +309,19 @@ def test_perturb_draws_a_row_for_each_image_and_a_column_for_each_perturbation(t
         assert torch.equal(drawn(row, 7), brightness(image, 1.8)[0, 0])
 
 
+def test_perturb_brings_pictures_of_any_size_to_the_models(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    for side in (40, 64):
+        Image.new("L", (side, side), side).save(f"mine/{side}.png")
+    assert main(["perturb", "--id", "mine"]) == 2
+    assert "differ in size" in capsys.readouterr().err
+    assert main(["perturb", "--id", "mine", "--resize"]) == 0
+    np.savez("same.npz", images=np.stack([np.full((32, 32), side, np.uint8) for side in (40, 64)]))
+    assert main(["perturb", "--id", "same.npz", "--out", "same.png"]) == 0
+    assert Path("perturbations.png").read_bytes() == Path("same.png").read_bytes()
+
+
 def test_perturb_into_no_folder_is_one_sentence(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["perturb", "--out", "none/sheet.png"]) == 2

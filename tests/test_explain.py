@@ -124,6 +124,20 @@ def test_explain_prints_numbers_and_writes_maps(fitted, monkeypatch, capsys):
     assert shares == sorted(shares, reverse=True) and sum(shares) <= 1 + 1e-6
 
 
+def test_explain_refuses_pictures_of_another_size_but_for_resize(fitted, monkeypatch, capsys):
+    monkeypatch.chdir(fitted)
+    with Image.open("noise.png") as picture:
+        picture.resize((64, 64), Image.Resampling.NEAREST).save("large.png")
+    assert main("explain large.png --detector-file plain.oodkit".split()) == 2
+    assert "--resize (resize=True): bilinear 64x64 -> 32x32" in capsys.readouterr().err
+    assert main("explain large.png --detector-file plain.oodkit --resize --json".split()) == 0
+    (document,) = json.loads(capsys.readouterr().out)["images"]
+    expected = oodkit.load_detector("plain.oodkit", "cpu").score(
+        oodkit.load_images("large.png", image_shape=(1, 32, 32))
+    )
+    assert document["score"] == pytest.approx(float(expected))
+
+
 def test_score_adds_p_values_where_there_are_some(fitted, monkeypatch, capsys):
     monkeypatch.chdir(fitted)
     assert main("score new.npz --detector-file calibrated.oodkit --alpha 0.1".split()) == 0

@@ -20,9 +20,11 @@ __all__ = ["EXAMPLES", "add_arguments", "run"]
 EXAMPLES = """examples:
   oodkit explain picture.png --detector-file plus.oodkit
   oodkit explain images.npz --limit 3 --detector-file plus.oodkit --out maps/
+  oodkit explain photo.jpg --detector-file plus.oodkit --resize
 
 Each number behind the score: how many standard deviations it lies from in-distribution images, and its share of the
-score where the score is a sum. With --out, a picture of each image beside a map: red is what raises the score."""
+score where the score is a sum. Pictures of another size need --resize. With --out, a picture of each image beside a
+map: red is what raises the score."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", metavar="IMAGE", nargs="+", help="A picture, folder, .zip, .npz, .npy, or named set.")
     parser.add_argument("--detector-file", metavar="FILE", help="A detector that `oodkit fit` wrote. Needed.")
     parser.add_argument("--limit", metavar="N", type=int, default=10, help="Images of each path. Default: 10.")
+    parser.add_argument("--resize", action="store_true", help="Convert pictures to the detector's size and channels.")
     parser.add_argument("--top", metavar="N", type=int, default=8, help="Numbers that are shown. Default: 8.")
     parser.add_argument("--out", metavar="FOLDER", type=Path, help="Where the maps go, one PNG for each image.")
     parser.add_argument("--patch", metavar="N", type=int, default=4, help="Side of a map's patches. Default: 4 pixels.")
@@ -58,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
             raise ImageError(f"cannot make the folder {args.out}: {error.strerror}; choose another --out.") from error
     documents = []
     for path in args.paths:
-        images = load_images(path, limit=args.limit, image_shape=detector.image_shape)
+        images = load_images(path, limit=args.limit, image_shape=detector.image_shape, resize=args.resize)
         scores = detector.score(images).tolist()
         try:
             explanation = detector.explain(images)

@@ -11,7 +11,10 @@ __all__ = ["EXAMPLES", "add_arguments", "run"]
 EXAMPLES = """examples:
   oodkit perturb
   oodkit perturb --id fashion-mnist --count 8 --out sheet.png
-  oodkit perturb --id my-pictures/"""
+  oodkit perturb --id my-pictures/ --resize
+
+Pictures given by path are drawn as they are, all of one size; --resize brings them to 32x32."""
+SIDE = 32  # what the paper perturbs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--id", default="digits", help="a data set's name (its test images), or a path [digits]")
     parser.add_argument("--count", type=int, default=6, help="images, a row each [6]")
     parser.add_argument("--seed", type=seed, default=0, help="of the choice of images, and of the random values [0]")
+    parser.add_argument("--resize", action="store_true", help="convert pictures given by path to 32x32")
     parser.add_argument(
         "--out", type=Path, default=Path("perturbations.png"), help="the PNG file to write [perturbations.png]"
     )
@@ -30,8 +34,11 @@ def run(args: argparse.Namespace) -> int:
     from oodkit.contact_sheet import contact_sheet
     from oodkit.loading import load_images
 
-    images = load_images(args.id, split="test", limit=args.count, seed=args.seed)
-    sheet = contact_sheet(images.images, args.seed)
+    shape = (3, SIDE, SIDE) if args.resize else None
+    images = load_images(args.id, split="test", limit=args.count, seed=args.seed, image_shape=shape).images
+    if (images == images[:, :1]).all():
+        images = images[:, :1]  # grey pictures have a strength of their own
+    sheet = contact_sheet(images, args.seed)
     png = io.BytesIO()
     sheet.save(png, format="PNG")
     write_atomically(args.out, png.getvalue())
