@@ -17,7 +17,7 @@ from torch import Tensor
 from oodkit.artifact import read_artifact, saved_shape, write_artifact
 from oodkit.calibration import check_alpha, p_values
 from oodkit.curvature import CurvatureApproximation
-from oodkit.device import in_batches, resolve_device
+from oodkit.device import float32_convolutions, in_batches, resolve_device
 from oodkit.distributed import gathered, share_of
 from oodkit.errors import ArtifactError, NotFittedError, PluginError
 from oodkit.explanation import Explanation
@@ -135,7 +135,8 @@ class Detector(ABC, Generic[OptionsT]):
         if self._model is not None:
             self._model.check_weights()
             self._model.eval()
-        state = self._fit(images)
+        with float32_convolutions():
+            state = self._fit(images)
         return self.restore({key: value.detach() for key, value in state.items()}, images.image_shape)
 
     def restore(self, state: dict[str, Tensor], image_shape: Shape | None) -> Self:
@@ -160,7 +161,9 @@ class Detector(ABC, Generic[OptionsT]):
             ImageError: wrong dtype or shape, or no image at all.
             NotFittedError: neither `fit` nor `load_detector` came first.
         """
-        scores = self.per_image(self._score, self._checked_fitted(images), text=f"score: {self.name}").float().cpu()
+        images = self._checked_fitted(images)
+        with float32_convolutions():
+            scores = self.per_image(self._score, images, text=f"score: {self.name}").float().cpu()
         if broken := int(scores.isnan().sum()):
             warnings.warn(f"{self.name}: {broken} of {len(scores)} scores are NaN; taken as +inf.", stacklevel=2)
             scores = scores.masked_fill(scores.isnan(), torch.inf)
@@ -250,7 +253,7 @@ class Detector(ABC, Generic[OptionsT]):
             ImageError: wrong dtype or shape, or no image at all.
         """
         images = self._checked_fitted(images)
-        with torch.no_grad():
+        with torch.no_grad(), float32_convolutions():
             parts = list(in_batches(self._explain, images.images, self.batch_size, self.device))
         shares = [part.contributions.cpu() for part in parts if part.contributions is not None]
         return Explanation(parts[0].names, torch.cat([p.z.cpu() for p in parts]), torch.cat(shares) if shares else None)

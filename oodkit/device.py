@@ -2,7 +2,8 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from oodkit.errors import DeviceError
 
-__all__ = ["device_name", "in_batches", "resolve_device"]
+__all__ = ["device_name", "float32_convolutions", "in_batches", "resolve_device"]
 
 
 Made = TypeVar("Made")
@@ -45,6 +46,25 @@ def device_name(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
     return f"cpu, {threads} thread{'s' if threads > 1 else ''}"
+
+
+@contextmanager
+def float32_convolutions() -> Generator[None]:
+    """Keep CUDA's convolutions in float32, as torch keeps matrix products; it is undone at the end.
+
+    torch lets convolutions, and these alone, round to TF32 (10 bits instead of 23) unless it is told otherwise. With
+    `torch.set_float32_matmul_precision("high")` both may.
+    """
+    try:
+        before = torch.backends.cudnn.allow_tf32
+    except RuntimeError:  # set operator by operator: somebody knows what they want
+        yield
+        return
+    torch.backends.cudnn.allow_tf32 = torch.get_float32_matmul_precision() != "highest"
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def in_batches(function: Callable[[Tensor], Made], images: Tensor, size: int, device: torch.device) -> Iterator[Made]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from oodkit.artifact import read_artifact, write_artifact
-from oodkit.device import device_name
+from oodkit.device import device_name, float32_convolutions
 from oodkit.errors import ArtifactError, TrainingError
 from oodkit.images import ImageSet, check_labels
 from oodkit.options import ModelOptions
@@ -92,7 +92,8 @@ def optimise(
         # A damaged checkpoint, or one of other data or options, is not worth failing for: train from the start.
         with contextlib.suppress(ArtifactError):
             trainer.resume(file)
-    trainer.run(file)
+    with float32_convolutions():
+        trainer.run(file)
     module.eval()
     stopped = {"stopped": trainer.stopped} if trainer.stopped else {}
     return {**record, "losses": trainer.losses, "seconds": round(trainer.seconds, 1), **stopped}
