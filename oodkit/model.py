@@ -4,9 +4,10 @@ A model takes uint8 images and scales, dequantises and resizes by itself, so tha
 the range of the data.
 """
 
+import fnmatch
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Hashable
+from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 
 from oodkit.artifact import read_artifact, saved_shape, write_artifact
 from oodkit.device import resolve_device
-from oodkit.errors import ArtifactError, OodkitError, PluginError, TrainingError
+from oodkit.errors import ArtifactError, OodkitError, OptionError, PluginError, TrainingError
 from oodkit.images import ImageSet, Shape, check_images, check_labels
 from oodkit.options import ClassifierOptions, ModelOptions
 from oodkit.registry import load_target, model_options, registry
@@ -80,6 +81,30 @@ class GenerativeModel(Trainable):
     def curvature_layers(self) -> list[str]:
         """Return the names of the layers (or bare parameters) whose gradients ROSE takes by default."""
         return [n for n, m in self.named_modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
+
+    def matching_layers(self, names: Sequence[str] | None) -> list[str]:
+        """Return the layers (or parameters) that `names` mean; of None, `curvature_layers()`.
+
+        A pattern ("trunk.*", where * crosses dots) means each Linear, Conv2d and ConvTranspose2d, and each of
+        `curvature_layers()`, that it matches, in the model's order; other names stay as they are.
+
+        Raises:
+            OptionError: a pattern that matches none.
+        """
+        usual = self.curvature_layers()
+        if names is None:
+            return usual
+        modules = dict(self.named_modules())
+        layers = [n for n, m in modules.items() if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
+        places = list(modules)
+        known = sorted({*usual, *layers}, key=lambda n: places.index(n if n in modules else n.rpartition(".")[0]))
+        found = []
+        for name in names:
+            matches = fnmatch.filter(known, name) if "*" in name else [name]
+            if not matches:
+                raise OptionError(f"no layer matches {name!r}; there are {', '.join(known)}.")
+            found += [match for match in matches if match not in found]
+        return found
 
     def statistics(self, images: Tensor) -> dict[str, Tensor]:
         """Return named numbers per image, (N,) each: what a density of statistics may look at."""

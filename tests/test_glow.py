@@ -10,6 +10,7 @@ from oodkit import (
     ImageError,
     ImageSet,
     ModelOptions,
+    OptionError,
     PluginError,
     Trainable,
     TrainingError,
@@ -264,7 +265,7 @@ def test_training_that_never_was_good_is_an_error():
 @CASES
 def test_gradients_are_those_of_autograd_one_image_at_a_time(shape, options):
     model, images = glow(shape, **options), random_images(3, shape)
-    layers = model.convolutions(everything=True)
+    layers = model.matching_layers(["*"])
     assert set(model.curvature_layers()) < set(layers)
     fast = layer_gradients(model, images, layers)
     for n in range(len(images)):
@@ -299,11 +300,29 @@ def test_gradients_of_the_invertible_convolutions_are_those_of_finite_difference
         torch.testing.assert_close(slope, (above - below).squeeze() / (2 * h), rtol=1e-5, atol=0)
 
 
-def test_all_convolutions_are_scored_where_the_model_says_so():
-    model = glow(curvature="all")
-    assert model.curvature_layers() == model.convolutions(everything=True)
-    assert sum(name.endswith("mix.weight") for name in model.curvature_layers()) == 2
-    assert sum("coupling" in name for name in model.curvature_layers()) == 6
+def test_patterns_name_layers_in_the_model_s_order():
+    model = glow()
+    layers = model.matching_layers(["*"])
+    invertible = [name for name in layers if name.endswith("mix.weight")]
+    assert invertible == model.curvature_layers() == model.matching_layers(None) == model.matching_layers(["*.mix.*"])
+    assert sum("coupling" in name for name in layers) == 6
+    steps = [name.split(".")[2] for name in layers if name.startswith("blocks.")]
+    assert steps == sorted(steps)
+    assert model.matching_layers(["*.mix.*", "blocks.0.0.*", "prior"]) == [
+        *invertible,
+        *(name for name in layers if name.startswith("blocks.0.0.") and name not in invertible),
+        "prior",  # no pattern: taken as it is
+    ]
+    with pytest.raises(OptionError, match=r"no layer matches 'trunk\.\*'; there are blocks"):
+        model.matching_layers(["trunk.*"])
+
+
+def test_rose_takes_patterns(trained):
+    images = blobs(12).images
+    named = create_detector("rose-diag", trained, layers=trained.matching_layers(["*"])).fit(images)
+    by_pattern = create_detector("rose-diag", trained, layers=["*"]).fit(images)
+    assert torch.equal(by_pattern.score(images), named.score(images))
+    assert len(by_pattern.explain(images).names) > len(trained.curvature_layers())
 
 
 ANY_MODEL = [n for n, entry in registry().detectors.items() if entry.spec.model in ("any", "density")]

@@ -101,7 +101,7 @@ def test_figures_are_those_that_the_paper_prints():
         ({"detector": "lratio-random", "options": {"strength": None}}, ""),
         ({"detector": "lratio-random", "options": {"strength": 0.3}}, ""),
         ({"detector": "rnd-random", "options": {"strength": 0.1, "fitting_images": None}}, "strength 0.1"),
-        ({"model": "glow-fashion-mnist", "model_options": {"curvature": "all"}}, "layers all"),
+        ({"model": "glow-fashion-mnist", "options": {"layers": ["*"]}}, "layers all"),
     ],
 )
 def test_a_cell_is_compared_with_the_line_of_its_settings(changes, setting):

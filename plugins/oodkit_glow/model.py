@@ -112,22 +112,12 @@ class Glow(GenerativeModel):
         return x
 
     def curvature_layers(self) -> list[str]:
-        """Return the invertible 1x1 convolutions, as the paper; all convolutions with `curvature="all"`."""
-        return self.convolutions(everything=self.options.curvature == "all")
+        """Return the weights of the invertible 1x1 convolutions, as the paper.
 
-    def convolutions(self, *, everything: bool) -> list[str]:
-        """Return the weights of the invertible 1x1 convolutions, and if asked all other convolutions, in their order.
-
-        An invertible one is named by its parameter, not by its module: W also reaches log p through H·W·log |det W|,
-        which the module's output does not show.
+        They are named by the parameter, not by the module: W also reaches log p through H·W·log |det W|, which the
+        module's output does not show.
         """
-        names = []
-        for name, module in self.named_modules():
-            if isinstance(module, InvertibleConv):
-                names.append(f"{name}.weight")
-            elif everything and isinstance(module, nn.Conv2d):
-                names.append(name)
-        return names
+        return [f"{name}.weight" for name, module in self.named_modules() if isinstance(module, InvertibleConv)]
 
     def statistics(self, images: Tensor) -> dict[str, Tensor]:
         """Return log p(x), log p(z) and the log-determinant of each step (block, step), in nats.

@@ -1,7 +1,5 @@
 """Options of GLOW: a small one for two CPU cores, and the two of the paper."""
 
-from typing import Literal
-
 from pydantic import Field
 
 from oodkit import ModelOptions
@@ -25,10 +23,6 @@ class GlowOptions(ModelOptions):
     multi_scale: bool = Field(False, description=MULTI_SCALE)
     dequantisation_seed: int = Field(
         0, ge=0, description="Seed of the one noise image that log p(x) adds to every image alike; training draws anew."
-    )
-    curvature: Literal["invertible", "all"] = Field(
-        "invertible",
-        description="Convolutions that ROSE looks at by default: the invertible 1x1 ones, or all.",
     )
     epochs: int = Field(15, ge=0, description=EPOCHS)
     optimizer: str = Field("adamax", pattern="^(adam|adamax)$", description="adam or adamax.")

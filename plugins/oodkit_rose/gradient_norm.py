@@ -34,4 +34,4 @@ class GradientNormDensity(Detector[GradientNormOptions]):
 
     @property
     def _layers(self) -> tuple[str, ...]:
-        return self.options.layers or tuple(self.model.curvature_layers())
+        return tuple(self.model.matching_layers(self.options.layers))

@@ -72,7 +72,7 @@ class LayerScores(Detector[LayerOptionsT], ABC):
 
     @property
     def _layers(self) -> list[str]:
-        layers: list[str] = list(self.options.layers or self.model.curvature_layers())
+        layers: list[str] = self.model.matching_layers(self.options.layers)
         return layers
 
     def _approximation(self, layer: str = "", state: dict[str, Tensor] | None = None) -> CurvatureApproximation:

@@ -60,7 +60,7 @@ def subject_of(cell: Cell) -> Subject | None:
         if GLOWS.get(cell.model) != cell.id:
             return None
         model = "glow"
-        settings += ["layers all"] if cell.model_options.get("curvature") == "all" else []
+        settings += ["layers all"] if cell.options.get("layers") == ["*"] else []
     if cell.detector.startswith("rose-") and cell.options.get("fitting_images", FEWEST_IMAGES) < FEWEST_IMAGES:
         return None
     strength = cell.options.get("strength")
