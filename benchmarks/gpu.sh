@@ -3,16 +3,19 @@
 #
 #   benchmarks/gpu.sh pack STEP       here: puts what the step needs beside the code into build/gpu
 #   benchmarks/gpu.sh run STEP        there: in a copy of the repository with build/gpu; results go to $OUT
-#   benchmarks/gpu.sh collect FOLDER  here: takes the results in FOLDER into runs/gpu
+#   benchmarks/gpu.sh collect FOLDER  here: takes the results in FOLDER into $RUNS
+#   benchmarks/gpu.sh next STEP       here: the seeds that it would make next
 #   benchmarks/gpu.sh --dry-run [STEP ...]   all of it here, on the CPU, at tiny size; by default every step
 #
 # There: Python 3.12 with torch 2.11, NumPy, SciPy, scikit-learn and Pillow, and no network; other wheels travel.
 # A step that runs out of time stops after its last whole epoch, cell or fit: collect, pack and run it again, and it goes
-# on. Where a checkpoint is larger than what comes back (glow-cifar10, rnd, capacity at four times the width), one training
-# must end in time: choose EPOCHS, and for rnd TRAIN_LIMIT.
+# on. A step of a spec makes the paper's three seeds, one at a time or side by side: pack, run and collect it until pack
+# says that it is finished. Where a checkpoint is larger than what comes back (glow-cifar10, rnd, capacity at four times
+# the width), one training must end in time: choose EPOCHS, and for rnd TRAIN_LIMIT.
 #
 # OODKIT_DATA: the folder with the sets. LIMIT: test images of each set (1000). TRAIN_LIMIT, EPOCHS: less than the spec's.
-# DEVICE (cuda). SECONDS_LEFT: when a step stops itself (530).
+# DEVICE (cuda). SECONDS_LEFT: when a step stops itself (530). SEEDS: others than 0, 1 and 2. RUNS: where results are
+# kept (runs/gpu). TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1 allows TF32, which is off; the step conformance measures what it does.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -27,50 +30,71 @@ WHEELHOUSE=build/gpu-wheels
 THERE="--python-version 3.12 --implementation cp --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64"
 SPECS=benchmarks/paper
 
-# What a step is: `spec` with its seeds side by side, each in a run folder of its own under runs/gpu/`folder`; or `command`.
+# What a step is: `spec` with its seeds, `together` side by side, each in a run folder of its own under $RUNS/`folder`; or
+# `commands`, one after the other.
 describe() {
-    data="" spec="" folder=$1 seeds="0 1 2" command=""
+    data="" spec="" folder=$1 together=1 commands=()
     local grey="fashion-mnist-train.npz fashion-mnist-test.npz" cifar10="cifar10-train.zip cifar10-test.zip"
     local small="mnist-test.npz notmnist-test.npz" stand_ins="rendered-digits.zip tiny-images.zip"
     case $1 in
-        conformance) command="-m pytest -q -p no:cacheprovider -k cuda $(grep -lE 'cuda|detector_checks' tests/test_*.py | tr '\n' ' ')" ;;
-        throughput) data=$grey command="benchmarks/throughput.py --device $DEVICE" ;;
-        fashion-mnist-vae) spec=table2-vae-fashion-mnist data="$grey $small omniglot.npz cifar10-lossless-test.npz rendered-digits.zip" ;;
-        cifar10-vae) spec=table2-vae-cifar10 seeds=0 data="$cifar10 $small fashion-mnist-test.npz $stand_ins" ;;
-        glow-fashion-mnist) spec=table2-glow-fashion-mnist seeds=0 data="$grey $small omniglot.npz cifar10-lossless-test.npz rendered-digits.zip" ;;
-        glow-cifar10) spec=table2-glow-cifar10 seeds=0 data="$cifar10 $small fashion-mnist-test.npz $stand_ins" ;;
-        background) spec=table10-lratio-perturbations folder=cifar10-vae seeds=0 data="$cifar10 $small fashion-mnist-test.npz $stand_ins" ;;
-        rnd) spec=table11-rnd-perturbations seeds=0 data="$cifar10 $small fashion-mnist-test.npz $stand_ins" ;;
-        capacity) spec=table3-capacity seeds=0 data="$grey $small $cifar10" ;;
+        conformance)
+            data="$grey mnist-test.npz"
+            commands=(
+                "-m pytest -q -p no:cacheprovider -k cuda $(grep -lE 'cuda|detector_checks' tests/test_*.py | tr '\n' ' ')"
+                "benchmarks/precision.py --device $DEVICE --images $LIMIT --train ${TRAIN_LIMIT:-20000} --epochs ${EPOCHS:-3} $PRECISION"
+            ) ;;
+        throughput) commands=("benchmarks/speed.py --device $DEVICE $SPEED") ;;
+        fashion-mnist-vae) spec=table2-vae-fashion-mnist together=3 data="$grey $small omniglot.npz cifar10-lossless-test.npz rendered-digits.zip" ;;
+        cifar10-vae) spec=table2-vae-cifar10 data="$cifar10 $small fashion-mnist-test.npz $stand_ins" ;;
+        glow-fashion-mnist) spec=table2-glow-fashion-mnist data="$grey $small omniglot.npz cifar10-lossless-test.npz rendered-digits.zip" ;;
+        glow-cifar10) spec=table2-glow-cifar10 data="$cifar10 $small fashion-mnist-test.npz $stand_ins" ;;
+        background) spec=table10-lratio-perturbations folder=cifar10-vae data="$cifar10 $small fashion-mnist-test.npz $stand_ins" ;;
+        rnd) spec=table11-rnd-perturbations data="$cifar10 $small fashion-mnist-test.npz $stand_ins" ;;
+        capacity) spec=table3-capacity data="$grey $small $cifar10" ;;
         classifiers)
             data="$cifar10 mnist-test.npz fashion-mnist-test.npz $stand_ins"
-            command="benchmarks/classifier_layers.py --network all --id cifar10 --device $DEVICE --folder runs/gpu/classifiers
+            commands=("benchmarks/classifier_layers.py --network all --id cifar10 --device $DEVICE --folder $RUNS/classifiers
                 --ood mnist,fashion-mnist,rendered-digits,tiny-images,noise,constant --limit $LIMIT
-                --epochs ${EPOCHS:-20} --train-limit ${TRAIN_LIMIT:-50000} --fitting-images 5000" ;;
+                --epochs ${EPOCHS:-20} --train-limit ${TRAIN_LIMIT:-50000} --fitting-images 5000") ;;
         *) echo "gpu.sh: there is no step '$1'; there are: $STEPS." >&2; exit 2 ;;
     esac
 }
 
 size_of() { du -cb "$@" 2>/dev/null | tail -1 | cut -f1; }
 
-# bundle FILE FOLDER BYTES: what runs/gpu/FOLDER has, but for fitted detectors: rows and scores are what they were made
+# The seeds of a step that are next: of a finished one $RUNS has STEP.finished in its folder.
+next_seeds() {
+    local seed
+    for seed in $SEEDS; do
+        if [ ! -e "$RUNS/$folder/$seed/$1.finished" ]; then echo "$seed"; fi
+    done | head -n "$together" | paste -sd ' ' -
+}
+
+# bundle FILE BYTES PATH...: what the paths in $RUNS have, but for fitted detectors: rows and scores are what they were made
 # for. Where that is too large, without checkpoints, then without models: what needs them makes them again.
 bundle() {
     local pattern left_out=(--no-wildcards-match-slash --exclude=.owner --exclude='detectors/*.safetensors')
     for pattern in .lock '*.checkpoint' 'models/*' 'classifiers/*.safetensors'; do
         left_out+=(--exclude="$pattern")
-        tar -C runs/gpu "${left_out[@]}" -czf "$1" "$2"
-        if [ "$(size_of "$1")" -le "$3" ]; then return; fi
-        echo "gpu.sh: $2 is too large to travel whole."
+        tar -C "$RUNS" "${left_out[@]}" -czf "$1" "${@:3}"
+        if [ "$(size_of "$1")" -le "$2" ]; then return; fi
+        echo "gpu.sh: ${*:3} is too large to travel whole."
     done
-    echo "gpu.sh: $2 is too large to travel." >&2
+    echo "gpu.sh: ${*:3} is too large to travel." >&2
     exit 1
 }
 
 pack() {
     describe "$1"
     rm -rf $CARRIED && mkdir -p $CARRIED/wheels $CARRIED/data
-    local file
+    local file seed state=()
+    if [ -n "$spec" ]; then
+        next_seeds "$1" >$CARRIED/seeds
+        if [ -z "$(cat $CARRIED/seeds)" ]; then echo "$1 is finished for the seeds $SEEDS."; exit 0; fi
+        for seed in $(cat $CARRIED/seeds); do if [ -d "$RUNS/$folder/$seed" ]; then state+=("$folder/$seed"); fi; done
+    elif [ -d "$RUNS/$folder" ]; then
+        state=("$folder")
+    fi
     for file in $data; do
         if [ -e "$OODKIT_DATA/$file" ]; then cp --no-preserve=mode "$OODKIT_DATA/$file" $CARRIED/data/; else echo "$file: no data" >&2; fi
     done
@@ -83,12 +107,12 @@ pack() {
     cp $WHEELHOUSE/*.whl $CARRIED/wheels/
     # What makes the code there an installed package: its name, version and entry points.
     cp -r "$($PYTHON -c 'from importlib.metadata import distribution; print(distribution("oodkit")._path)')" $CARRIED/
-    if [ -d "runs/gpu/$folder" ]; then
-        bundle $CARRIED/state.tar.gz "$folder" $((CARRY_LIMIT - CODE - $(size_of $CARRIED)))
+    if [ ${#state[@]} -gt 0 ]; then
+        bundle $CARRIED/state.tar.gz $((CARRY_LIMIT - CODE - $(size_of $CARRIED))) "${state[@]}"
     fi
     local total
     total=$(($(size_of $CARRIED) + $(git ls-files -z | xargs -0 cat 2>/dev/null | wc -c)))
-    echo "$1 carries $((total / 1024)) KiB with the code: wheels $(($(size_of $CARRIED/wheels) / 1024)), data $(($(size_of $CARRIED/data.tar.xz) / 1024))."
+    echo "$1${spec:+, seeds $(cat $CARRIED/seeds)}: carries $((total / 1024)) KiB with the code: wheels $(($(size_of $CARRIED/wheels) / 1024)), data $(($(size_of $CARRIED/data.tar.xz) / 1024))."
     if [ $total -gt $CARRY_LIMIT ]; then echo "gpu.sh: that is more than 64 MiB; pack less." >&2; exit 1; fi
 }
 
@@ -107,10 +131,10 @@ PYTHON
     $PYTHON -c "import sys; sys.path.insert(0, '$site'); import pydantic_core" 2>/dev/null || rm -rf "$site"/pydantic* "$site"/safetensors* "$site"/hypothesis*
     cp -r $CARRIED/oodkit-*.dist-info "$site/"
     export PYTHONPATH=$PWD:$PWD/plugins:$site
-    mkdir -p runs/gpu
+    mkdir -p "$RUNS"
     tar -C $CARRIED -xf $CARRIED/data.tar.xz
     export OODKIT_DATA=$PWD/$CARRIED/data
-    if [ -e $CARRIED/state.tar.gz ]; then tar -C runs/gpu -xzf $CARRIED/state.tar.gz; fi
+    if [ -e $CARRIED/state.tar.gz ]; then tar -C "$RUNS" -xzf $CARRIED/state.tar.gz; fi
 }
 
 run() {
@@ -119,48 +143,57 @@ run() {
     mkdir -p "$OUT"
     install
     $PYTHON -c "import torch; print('torch', torch.__version__, torch.cuda.get_device_name() if torch.cuda.is_available() else 'no GPU')"
-    mkdir -p "runs/gpu/$folder"
-    local seed code=0 pids=()
-    if [ -n "$command" ]; then
+    mkdir -p "$RUNS/$folder"
+    local seed command code=0 pids=() results=("$folder")
+    for command in "${commands[@]}"; do
+        if [ "$SECONDS" -ge "$SECONDS_LEFT" ]; then code=124 && break; fi
         # shellcheck disable=SC2086  # words
-        timeout --kill-after=20 "$SECONDS_LEFT" $PYTHON $command 2>&1 | tee "runs/gpu/$folder/$1.txt" || code=$?
-    else
-        for seed in $seeds; do
-            timeout --kill-after=20 "$SECONDS_LEFT" $PYTHON -m oodkit bench --spec "$SPECS/$spec.toml" \
-                --seeds "$seed" --device "$DEVICE" --limit "$LIMIT" --run-folder "runs/gpu/$folder/$seed" \
-                ${TRAIN_LIMIT:+--train-limit "$TRAIN_LIMIT"} ${EPOCHS:+--epochs "$EPOCHS"} \
-                >"runs/gpu/$folder/$1-$seed.txt" 2>&1 &
+        timeout --kill-after=20 $((SECONDS_LEFT - SECONDS)) $PYTHON $command 2>&1 | tee -a "$RUNS/$folder/$1.txt" || code=$?
+    done
+    if [ -n "$spec" ]; then
+        results=()
+        for seed in $(cat $CARRIED/seeds); do
+            results+=("$folder/$seed") && mkdir -p "$RUNS/$folder/$seed"
+            (
+                timeout --kill-after=20 $((SECONDS_LEFT - SECONDS)) $PYTHON -m oodkit bench --spec "$SPECS/$spec.toml" \
+                    --seeds "$seed" --device "$DEVICE" --limit "$LIMIT" --run-folder "$RUNS/$folder/$seed" \
+                    ${TRAIN_LIMIT:+--train-limit "$TRAIN_LIMIT"} ${EPOCHS:+--epochs "$EPOCHS"} \
+                    >"$RUNS/$folder/$seed/$1.txt" 2>&1 && touch "$RUNS/$folder/$seed/$1.finished"
+            ) &
             pids+=($!)
         done
         for seed in "${pids[@]}"; do wait "$seed" || code=$?; done
-        tail -n 25 "runs/gpu/$folder/$1"-*.txt
+        for seed in $(cat $CARRIED/seeds); do tail -n 25 "$RUNS/$folder/$seed/$1.txt"; done
     fi
-    bundle results.tar.gz "$folder" $BACK_LIMIT
+    bundle results.tar.gz $BACK_LIMIT "${results[@]}"
     split -b $PART results.tar.gz "$OUT/results.tar.gz." && rm results.tar.gz
     case $code in
-        0) echo "$1 is finished." ;;
+        0) echo "$1 is finished${spec:+ for the seeds $(cat $CARRIED/seeds)}." ;;
         124) echo "$1 ran out of time: collect, pack and run it again." ;;
         *) echo "$1 failed with $code." ; return "$code" ;;
     esac
 }
 
 collect() {
-    mkdir -p runs/gpu
-    cat "$1"/results.tar.gz.* | tar -C runs/gpu -xzf -
-    echo "runs/gpu has: $(ls runs/gpu | tr '\n' ' ')"
+    mkdir -p "$RUNS"
+    cat "$1"/results.tar.gz.* | tar -C "$RUNS" -xzf -
+    echo "$RUNS has: $(ls "$RUNS" | tr '\n' ' ')"
 }
 
 dry_run() {
     local step
     there=$(mktemp -d)
     trap 'rm -rf "$there"' EXIT
+    RUNS=runs/gpu-dry LIMIT=${LIMIT_DRY:-4} TRAIN_LIMIT=64 EPOCHS=1  # a folder that is not there: nothing to go on from
+    export RUNS LIMIT TRAIN_LIMIT EPOCHS
     for step in ${*:-$STEPS}; do
         rm -rf "${there:?}"/* && pack "$step"
         git ls-files -co --exclude-standard -z | xargs -0 cp --parents -t "$there" 2>/dev/null || true
         mkdir -p "$there/build" && cp -r $CARRIED "$there/build/"
         (
             cd "$there"
-            export DEVICE=cpu LIMIT=${LIMIT_DRY:-4} TRAIN_LIMIT=64 EPOCHS=1 SECONDS_LEFT=${SECONDS_DRY:-300} OUT=$there/out
+            export DEVICE=cpu SECONDS_LEFT=${SECONDS_DRY:-300} OUT=$there/out PRECISION="--detector elbo,rose-diag"
+            export SPEED="--model vae-grey --detector rose-ekfac,ic-png --batch 2 --rounds 1 --images 2"
             bash benchmarks/gpu.sh run "$step" >"$there/log" 2>&1 || { tail -40 "$there/log"; exit 1; }
             tail -1 "$there/log"
             echo "$step brings back $(ls out | wc -l) files, $(($(size_of out) / 1024)) KiB."
@@ -169,10 +202,13 @@ dry_run() {
 }
 
 DEVICE=${DEVICE:-cuda} LIMIT=${LIMIT:-1000} SECONDS_LEFT=${SECONDS_LEFT:-530} TRAIN_LIMIT=${TRAIN_LIMIT:-} EPOCHS=${EPOCHS:-}
+SEEDS=${SEEDS:-0 1 2} RUNS=${RUNS:-runs/gpu} PRECISION=${PRECISION:-}
+SPEED=${SPEED:---model vae-grey,vae-colour,glow-fashion-mnist,glow-cifar10 --detector rose-ekfac,rose-diag,elbo,nll,ic-png,lr-e --rounds 3}
 PYTHON=${PYTHON:-$(if [ -x .venv/bin/python ]; then echo "$PWD/.venv/bin/python"; else echo python3; fi)}
 export PYTHON
 case ${1:-} in
     pack | run | collect) "$1" "${2:?a step, or for collect a folder}" ;;
+    next) describe "${2:?a step}" && next_seeds "$2" ;;
     --dry-run) shift && dry_run "$@" ;;
     *) sed -n '2,/^set/p' "$0" | grep '^#' | cut -c3-; echo "Steps: $STEPS"; exit 2 ;;
 esac

@@ -1,7 +1,7 @@
 """How fast detectors fit and score, as ratios to one forward and one backward pass, side by side in one run.
 
     python benchmarks/speed.py [--quick] [--model vae-grey,vae-colour,glow] [--batch 1,16,64,256] [--detector …]
-                               [--rounds 5] [--device cpu] [--threads 2] [--json]
+                               [--rounds 5] [--images 256] [--device cpu] [--threads 2] [--json]
 
 The contenders take turns, round after round, so that whatever else the machine does meets all of them. What counts is
 the ratio to the floor of the same round and model, at each contender's best batch size: its median, least and most.
@@ -14,6 +14,7 @@ the ratio to the floor of the same round and model, at each contender's best bat
 - `MFLOP`: operations of matrix products and convolutions for one image, counted; `of sgemm`: what share that is of what
   one large product of matrices reaches on this device, in the same run.
 - `nll loop`: the importance-weighted likelihood, one image and one sample at a time.
+- `training`: steps of the optimizer, each of a batch.
 
 The models have the paper's sizes and no training: time does not depend on the weights. `peak` is the largest memory of
 a process that fits, and then scores 256 images at once, less what it held before.
@@ -50,7 +51,10 @@ MODELS = {
     "vae-grey": ("vae", (1, 32, 32)),  # the paper's for Fashion-MNIST
     "vae-colour": ("vae", (3, 32, 32)),  # and for CIFAR-10
     "glow": ("glow", (1, 32, 32)),
+    "glow-fashion-mnist": ("glow-fashion-mnist", (1, 32, 32)),  # the paper's two, for a GPU
+    "glow-cifar10": ("glow-cifar10", (3, 32, 32)),
 }
+USUAL = list(MODELS)[:3]
 DETECTORS = ["rose-ekfac", "rose-diag", "rose-identity", "elbo", "nll"]
 FIT_IMAGES = 512
 SLOW = {"naive", "nll loop", "nngeometry"}  # for them a few images tell enough
@@ -62,7 +66,7 @@ def random_images(count: int, shape: tuple[int, int, int], seed: int = 0) -> Ten
 
 
 def outputs_of_layers(model: oodkit.GenerativeModel, images: Tensor, layers: list[str]) -> tuple[Tensor, list[Tensor]]:
-    """Return log p, (N,), and what leaves the layers, on the way to it."""
+    """Return log p, (N,), and what leaves the layers on the way to it; of bare parameters, themselves."""
     outputs: list[Tensor] = []
 
     def keep(_module: torch.nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -70,8 +74,9 @@ def outputs_of_layers(model: oodkit.GenerativeModel, images: Tensor, layers: lis
         outputs.append(output)
         return output.clone()
 
-    modules = dict(model.named_modules())
-    handles = [modules[name].register_forward_hook(keep) for name in layers]
+    modules, parameters = dict(model.named_modules()), dict(model.named_parameters())
+    handles = [modules[name].register_forward_hook(keep) for name in layers if name in modules]
+    outputs += [parameters[name].requires_grad_() for name in layers if name not in modules]
     try:
         return model.log_prob(images), outputs
     finally:
@@ -91,21 +96,27 @@ class Contenders:
         fitting = random_images(FIT_IMAGES, self.shape, seed=1)
         self.detectors = {}
         self.fit_seconds = {}
-        for detector in detectors:
-            start = time.perf_counter()
-            self.detectors[detector] = oodkit.create_detector(detector, self.model, batch_size=64).fit(fitting)
-            self.fit_seconds[detector] = time.perf_counter() - start
+        for name in detectors:
+            try:
+                detector = oodkit.create_detector(name, self.model, batch_size=64)
+            except oodkit.PluginError:  # it needs latent variables
+                continue
+            self.fit_seconds[name] = seconds(lambda detector=detector: detector.fit(fitting), device)
+            self.detectors[name] = detector
         self.fitting = fitting
         self.work: dict[str, Callable[[Tensor], object]] = {
             "forward": self.forward,
             "plain floor": self.plain_floor,
             "floor": self.floor,
-            **{d: self.scorer(d) for d in detectors},
+            **{d: self.scorer(d) for d in self.detectors},
+            "training": self.trainer(),
             "naive": self.naive,
             "nll loop": self.nll_loop,
         }
         if not isinstance(self.model, oodkit.LatentVariableModel):
             del self.work["nll loop"]
+        if not all(map(self.conv, self.layers)):
+            del self.work["naive"]  # it knows no bare parameters
         convolutions = all(isinstance(dict(self.model.named_modules()).get(n), torch.nn.Conv2d) for n in self.layers)
         for peer, prepare in {"kronfluence": self.kronfluence, "nngeometry": self.nngeometry}.items():
             with contextlib.suppress(ImportError):
@@ -135,6 +146,19 @@ class Contenders:
             self.detectors[detector].score(images.cpu())
 
         return score
+
+    def trainer(self) -> Callable[[Tensor], object]:
+        """Return a step of training, on a twin."""
+        twin = self.model.fresh().train()
+        optimizer = torch.optim.Adam(twin.parameters(), 1e-4)
+        generator = torch.Generator().manual_seed(0)
+
+        def step(images: Tensor) -> None:
+            optimizer.zero_grad()
+            twin.loss(images, generator).backward()
+            optimizer.step()
+
+        return step
 
     def naive(self, images: Tensor) -> None:
         """Score by EKFAC with one dense gradient for each image and layer."""
@@ -326,9 +350,9 @@ def report(
     return rows
 
 
-def show(rows: list[dict[str, Any]], title: str) -> None:
+def show(rows: list[dict[str, Any]]) -> None:
     """Print the rows as a table."""
-    table = Table(title=title, title_justify="left")
+    table = Table()
     measured = ("images/s", "best batch", "/ plain floor", "MFLOP", "of sgemm", "fit / score", "peak MB")
     for heading in ("model", "contender", *measured):
         table.add_column(heading, justify="left" if heading in ("model", "contender") else "right")
@@ -346,12 +370,13 @@ def show(rows: list[dict[str, Any]], title: str) -> None:
             str(row.get("peak_megabytes", "")),
         )
     Console(width=130).print(table)
+    sys.stdout.flush()
 
 
 def main() -> None:
     """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--model", default="", help=f"of {', '.join(MODELS)}; all by default, with --quick the first")
+    parser.add_argument("--model", default="", help=f"of {', '.join(MODELS)} [{','.join(USUAL)}; --quick: the first]")
     parser.add_argument("--detector", default=",".join(DETECTORS), help="`rose-ekfac` must be among them")
     parser.add_argument("--batch", default="", help="batch sizes [1,4,16,64,256,1024; --quick: 1,16,64]")
     parser.add_argument("--rounds", type=int, default=5)
@@ -363,13 +388,11 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     device = resolve_device(args.device)
-    models = args.model.split(",") if args.model else list(MODELS)[: 1 if args.quick else None]
+    torch.backends.cudnn.allow_tf32 = False  # float32 for all, as oodkit scores
+    models = args.model.split(",") if args.model else USUAL[: 1 if args.quick else None]
     batches = [int(b) for b in (args.batch or ("1,16,64" if args.quick else "1,4,16,64,256,1024")).split(",")]
     rounds, images = (min(args.rounds, 3), min(args.images, 64)) if args.quick else (args.rounds, args.images)
     rows, limit = [], gigaflops(device)
-    for kind in models:
-        print(f"measuring {kind} …", file=sys.stderr)
-        rows += report(kind, Contenders(kind, args.detector.split(","), device), batches, rounds, images, limit)
     settings = {
         "date": str(date.today()),
         "device": device_name(device),
@@ -380,10 +403,16 @@ def main() -> None:
         "fitting_images": FIT_IMAGES,
         "sgemm_gigaflops": round(limit, 1),
     }
+    if not args.json:
+        print(", ".join(f"{key} {value}" for key, value in settings.items()))
+    for kind in models:
+        print(f"measuring {kind} …", file=sys.stderr)
+        of_model = report(kind, Contenders(kind, args.detector.split(","), device), batches, rounds, images, limit)
+        if not args.json:  # at once: where the time runs out, what is measured is there
+            show(of_model)
+        rows += of_model
     if args.json:
         print(json.dumps({**settings, "rows": rows}, indent=1))
-    else:
-        show(rows, ", ".join(f"{key} {value}" for key, value in settings.items()))
 
 
 if __name__ == "__main__":
