@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -251,7 +252,24 @@ def test_every_spec_of_the_paper_makes_a_plan(file):
         make_plan(one)
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="gpu.sh needs bash")
+needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="gpu.sh needs bash")
+
+
+@needs_bash
+@pytest.mark.parametrize(
+    ("step", "nexts"), [("cifar10-vae", ["0", "1", "2", ""]), ("fashion-mnist-vae", ["0 1 2", ""])]
+)
+def test_a_gpu_step_makes_every_seed_of_the_paper(tmp_path, step, nexts):
+    for expected in nexts:
+        command = ["bash", BENCHMARKS / "gpu.sh", "next", step]
+        ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "RUNS": str(tmp_path)})
+        assert ended.stdout.strip() == expected
+        for seed in expected.split():  # as the step does at its end
+            (tmp_path / step / seed).mkdir(parents=True)
+            (tmp_path / step / seed / f"{step}.finished").touch()
+
+
+@needs_bash
 def test_the_gpu_script_names_specs_that_exist_and_refuses_what_it_does_not_know():
     script = BENCHMARKS / "gpu.sh"
     named = re.findall(r"\bspec=([\w-]+)", script.read_text())
