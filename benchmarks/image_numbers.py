@@ -19,7 +19,7 @@ import oodkit
 from oodkit.perturbations import brightness, jpeg
 from oodkit.registry import load_target, registry
 
-__all__ = ["DAMPINGS", "OOD", "SEALED", "arguments", "collect", "matrix", "model_of"]
+__all__ = ["DAMPINGS", "OOD", "SEALED", "arguments", "collect", "image_sets", "matrix", "model_of"]
 
 OOD = "mnist fashion-mnist notmnist omniglot cifar10 rendered-digits tiny-images noise constant".split()
 SEALED = "notmnist rendered-digits tiny-images".split()
@@ -138,13 +138,12 @@ class Numbers:
         return {name: values.double() for name, values in numbers.items()}
 
 
-def collect(args: argparse.Namespace) -> dict[str, dict[str, Tensor]]:
-    """Return the numbers of every set by its name, from the folder where they are there."""
+def image_sets(
+    args: argparse.Namespace, shape: tuple[int, int, int]
+) -> tuple[oodkit.ImageSet, oodkit.ImageSet, oodkit.ImageSet, dict[str, Callable[[], Tensor]]]:
+    """Return the training images that make F, those of the density, those held back; and every set by its name."""
     os.environ.setdefault("OODKIT_DATA", str(DATA))
-    folder = args.folder / f"{Path(args.model).stem}-{args.seed}"
-    folder.mkdir(parents=True, exist_ok=True)
-    model = model_of(args)
-    shape, (f, d, h) = model.image_shape, args.train
+    f, d, h = args.train
     train = oodkit.load_images(args.id, "train", limit=f + d + h, seed=args.seed, image_shape=shape)
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(args.seed))
     fisher, density, held = (train.select(part) for part in order.split([f, d, len(train) - f - d]))
@@ -158,6 +157,15 @@ def collect(args: argparse.Namespace) -> dict[str, dict[str, Tensor]]:
     wanted |= {f"shift/{name}": lambda change=change: change(held.images) for name, change in changes.items()}
     wanted |= {"test": lambda: test.images, "control/test as jpeg": lambda: jpeg(test.images)}
     wanted |= {f"ood/{name}": lambda name=name: ood(name) for name in OOD if name != args.id}
+    return fisher, density, held, wanted
+
+
+def collect(args: argparse.Namespace) -> dict[str, dict[str, Tensor]]:
+    """Return the numbers of every set by its name, from the folder where they are there."""
+    folder = args.folder / f"{Path(args.model).stem}-{args.seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    model = model_of(args)
+    fisher, density, held, wanted = image_sets(args, model.image_shape)
     numbers, results = None, {}
     for name, images in wanted.items():
         file = folder / f"{name.replace('/', ' ')}.safetensors"
