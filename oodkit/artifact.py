@@ -20,6 +20,7 @@ from oodkit.errors import ArtifactError
 
 __all__ = ["read_artifact", "saved_shape", "write_artifact", "write_atomically"]
 
+MAX_SUBPIXELS = 200 * 2**20  # of one image: what `load_images` lets through
 FORMAT = 1  # raised when an older oodkit could not read a new artifact
 
 
@@ -118,4 +119,6 @@ def saved_shape(value: object) -> tuple[int, int, int]:
     if not isinstance(value, list) or len(value) != 3 or not all(type(n) is int and 0 < n < 2**31 for n in value):
         raise ValueError(f"image_shape is {value!r}, not [channels, height, width]")
     c, h, w = value
+    if c * h * w > MAX_SUBPIXELS:
+        raise ValueError(f"image_shape is {value}: no image that oodkit reads is so large")
     return c, h, w

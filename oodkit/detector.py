@@ -19,7 +19,7 @@ from oodkit.calibration import check_alpha, p_values
 from oodkit.curvature import CurvatureApproximation
 from oodkit.device import float32_convolutions, in_batches, resolve_device
 from oodkit.distributed import gathered, share_of
-from oodkit.errors import ArtifactError, NotFittedError, PluginError
+from oodkit.errors import ArtifactError, DeviceError, NotFittedError, PluginError
 from oodkit.explanation import Explanation
 from oodkit.images import ImageSet, Shape, check_images
 from oodkit.loading import Source, load_images
@@ -412,7 +412,8 @@ def load_detector(
             are replaced by those of the file.
 
     Raises:
-        ArtifactError: damaged, no detector, made by a plugin that is not installed, or its weights do not fit `model`.
+        ArtifactError: damaged, no detector, made by a plugin that is not installed, its weights do not fit `model`, or
+            what was learnt does not fit the plugin: one image is scored to see that.
     """
     header, tensors = read_artifact(path, "detector")
     name = str(header.get("detector", ""))
@@ -427,13 +428,14 @@ def load_detector(
         if model is not None and shape != model.image_shape:
             raise ArtifactError(f"{path}: the detector takes {shape}, its model {model.image_shape}; fit it again.")
         detector.restore(state, shape)
-        detector._calibration = tensors["calibration"].cpu() if "calibration" in tensors else None
+        detector._calibration = _saved_calibration(tensors)
         detector.alpha = header.get("alpha", detector.alpha)
         check_alpha(detector.alpha)
         detector.training_record = dict(header.get("training", {}))
         recorded = {name: str(version) for name, version in header.get("versions", {}).items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(f"{path}: its header is damaged ({error}); fit and save again.") from error
+    _check_state(detector, path)
     present = detector.versions(detector.options)
     if recorded != present:
         warnings.warn(
@@ -442,6 +444,46 @@ def load_detector(
             stacklevel=2,
         )
     return detector
+
+
+def _saved_calibration(tensors: dict[str, Tensor]) -> Tensor | None:
+    """Return the calibration scores of an artifact, where it has some.
+
+    Raises:
+        ValueError: they are no ascending numbers.
+    """
+    if "calibration" not in tensors:
+        return None
+    scores = tensors["calibration"].cpu()
+    if scores.ndim != 1 or not len(scores) or scores.dtype != torch.float32 or (scores != scores.sort().values).any():
+        raise ValueError("the calibration scores are not ascending float32 numbers")
+    return scores
+
+
+def _check_state(detector: Detector[Any], path: str | Path) -> None:  # Any: options of any detector
+    """Refuse a state that its plugin cannot score with: one grey image is scored.
+
+    Raises:
+        ArtifactError: names of tensors, shapes, dtypes or numbers are not what the plugin's `_fit` returns.
+        DeviceError: a single image needs more memory than there is.
+    """
+    nan = [key for key, value in detector.state.items() if value.is_floating_point() and value.isnan().any()]
+    if nan:
+        raise ArtifactError(f"{path}: {nan[0]!r} of what {detector.name} has learnt holds NaN; fit and save again.")
+    reason = ""
+    try:
+        grey = torch.full((1, *detector.image_shape), 128, dtype=torch.uint8)  # type: ignore[misc]  # its shape was read
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            score = detector.per_image(detector._score, ImageSet("a grey image", "test", grey))
+        if score.shape != (1,):
+            reason = f"the score of an image has shape {tuple(score.shape)}"
+    except DeviceError:
+        raise
+    except Exception as error:  # a state that nobody vouches for: a plugin's code may raise anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+    if reason:
+        raise ArtifactError(f"{path}: what it has learnt does not fit {detector.name} ({reason}); fit and save again.")
 
 
 def _listed(versions: dict[str, str]) -> str:

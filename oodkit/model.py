@@ -456,7 +456,10 @@ def rebuild_model(
         shape, options = saved_shape(header["image_shape"]), header["options"]
         _check_described(name, shape, options, tensors)
         model = create_model(name, shape, device=device, **options)
-        model.to(next(t.dtype for t in tensors.values() if t.is_floating_point()))  # float64 stays float64
+        dtype = next(t.dtype for t in tensors.values() if t.is_floating_point())
+        if dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"they are {dtype}; float32 and float64 are read")
+        model.to(dtype)  # float64 stays float64
         model.load_state_dict(tensors)
         model.training_record = dict(header["training"])
     except Exception as error:  # a header that nobody vouches for: a model's code may raise anything
