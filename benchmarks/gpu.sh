@@ -208,7 +208,7 @@ PYTHON=${PYTHON:-$(if [ -x .venv/bin/python ]; then echo "$PWD/.venv/bin/python"
 export PYTHON
 case ${1:-} in
     pack | run | collect) "$1" "${2:?a step, or for collect a folder}" ;;
-    next) describe "${2:?a step}" && next_seeds "$2" ;;
+    next) describe "${2:?a step}" && if [ -n "$spec" ]; then next_seeds "$2"; fi ;;
     --dry-run) shift && dry_run "$@" ;;
     *) sed -n '2,/^set/p' "$0" | grep '^#' | cut -c3-; echo "Steps: $STEPS"; exit 2 ;;
 esac
