@@ -303,3 +303,10 @@ def test_plots_bear_scores_without_a_range():
     ):
         assert "nan" not in plots.histogram("x", np.array(known), np.array(other))
         assert "nan" not in plots.roc("x", [(0, np.array(known), np.array(other))])
+
+
+def test_infinite_scores_are_counted_on_the_page_and_in_the_markdown(tmp_path):
+    runs = runs_of(tmp_path, cell("mnist", 0.5, non_finite_ood=3), cell("noise", 0.9))
+    said = "rose-ekfac, seed 0: infinite scores of 0 of 10 images of fashion-mnist and 3 of 10 of mnist"
+    assert said in as_html(runs) and said in as_markdown(runs)
+    assert as_html(runs).count("infinite scores of") == as_markdown(runs).count("infinite scores of") == 1

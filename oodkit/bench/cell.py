@@ -1,5 +1,6 @@
 """`Cell`: one finished row of a run: a detector on an ID set and an OOD set, with one seed."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from oodkit.bench.metrics import auprc, auroc, fpr_at_tpr
 
-__all__ = ["METRICS", "OVERALL", "Cell", "measure"]
+__all__ = ["METRICS", "OVERALL", "Cell", "measure", "not_finite"]
 
 OVERALL = "overall"  # the OOD "set" that mixes all of a run's OOD sets
 METRICS = ("auroc", "auprc", "fpr95", "fpr80")  # those that tables show
@@ -60,3 +61,13 @@ def measure(id_scores: Tensor, ood_scores: Tensor) -> dict[str, Any]:  # Any: in
         "non_finite_id": int((~id_scores.isfinite()).sum()),
         "non_finite_ood": int((~ood_scores.isfinite()).sum()),
     }
+
+
+def not_finite(cells: Iterable[Cell]) -> list[str]:
+    """Return a sentence for each detector and set with scores that are infinite; NaN became so when it was scored."""
+    return [
+        f"{cell.detector}, seed {cell.seed}: infinite scores of {cell.non_finite_id} of {cell.n_id} images of "
+        f"{cell.id} and {cell.non_finite_ood} of {cell.n_ood} of {cell.ood}; +inf (NaN too) is the most OOD."
+        for cell in cells
+        if cell.ood != OVERALL and (cell.non_finite_id or cell.non_finite_ood)
+    ]

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from oodkit.bench.cell import METRICS, OVERALL, Cell
+from oodkit.bench.cell import METRICS, OVERALL, Cell, not_finite
 from oodkit.bench.figure import Figure, worst_of
 from oodkit.bench.runner import BenchResult
 
@@ -35,7 +35,7 @@ def print_tables(result: BenchResult, console: Console) -> None:
     if len(detectors) > 1:
         for table in _comparison(result, detectors, console.width):
             console.print(table)
-    for sentence in _not_finite(result):
+    for sentence in not_finite(result.cells):
         console.print(Text(sentence, style="yellow"), soft_wrap=True)
     console.print(Text(LEGEND, style="dim"))
     made = len(result.cells) - result.reused
@@ -72,18 +72,6 @@ def failure_text(result: BenchResult) -> str:
         where = f"{', '.join(names)} on {', '.join(sets)}"
         texts.append(f"{failure.trace}{len(failure.cells)} cells failed ({where}): {failure.reason}")
     return "\n".join(texts)
-
-
-def _not_finite(result: BenchResult) -> list[str]:
-    """Return a sentence for each detector and set with scores that are infinite; NaN became so when it was scored."""
-    sentences = []
-    for cell in result.cells:
-        if cell.ood != OVERALL and (cell.non_finite_id or cell.non_finite_ood):
-            sentences.append(
-                f"{cell.detector}, seed {cell.seed}: infinite scores of {cell.non_finite_id} of {cell.n_id} images of "
-                f"{cell.id} and {cell.non_finite_ood} of {cell.n_ood} of {cell.ood}; +inf (NaN too) is the most OOD."
-            )
-    return sentences
 
 
 # --- figures ------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """The report's AUROCs as Markdown: ours, the paper's, the difference."""
 
-from oodkit.bench.cell import OVERALL
+from oodkit.bench.cell import OVERALL, not_finite
 from oodkit.bench.report.compare import differences, gaps, signed, swept
 from oodkit.bench.report.runs import Runs, Section, Series
 
@@ -15,6 +15,8 @@ def as_markdown(runs: Runs) -> str:
     compared, large = differences(runs), gaps(runs)
     if compared:
         parts += [f"{len(compared) - len(large)} of {len(compared)} AUROCs are within 0.02 of the paper's.", ""]
+    if infinite := not_finite(runs.cells):
+        parts += [*(f"- {_text(sentence)}" for sentence in infinite), ""]
     if runs.missing:
         parts += [f"No data: {_text(', '.join(runs.missing))}.", ""]
     dates = sorted(cell.date[:10] for cell in runs.cells)

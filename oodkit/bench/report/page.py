@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from oodkit import __version__
-from oodkit.bench.cell import OVERALL, Cell
+from oodkit.bench.cell import OVERALL, Cell, not_finite
 from oodkit.bench.figure import Figure
 from oodkit.bench.report import plots
 from oodkit.bench.report.compare import METRICS, Gap, Swept, differences, gaps, option_groups, signed, swept
@@ -44,7 +44,7 @@ def as_html(runs: Runs, *, explain: bool = False) -> str:
         body += [_details(METRICS[metric], _table(runs, section, metric)) for metric in METRICS if metric != "auroc"]
         body += [_histograms(runs, section), _examples(runs, section)]
         body += [_explanations(runs, section)] if explain else []
-    body += [_gaps(runs), _missing(runs), _settings(runs)]
+    body += [_gaps(runs), _infinite(runs), _missing(runs), _settings(runs)]
     rule = Template(
         ".line.c$i { stroke: var(--c$i); } .fill.c$i { fill: var(--c$i); } i.c$i { background: var(--c$i); }"
     )
@@ -345,6 +345,11 @@ def _gaps(runs: Runs) -> str:
     table = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
     within = f"{compared - len(found)} of {compared} AUROCs are within 0.02 of the paper’s"
     return f"<h2>Beside the paper</h2><p>{within}{'; the others:' if found else '.'}</p>{table if found else ''}"
+
+
+def _infinite(runs: Runs) -> str:
+    sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in not_finite(runs.cells))
+    return sentences and f"<h2>Infinite scores</h2>{sentences}"
 
 
 def _missing(runs: Runs) -> str:
