@@ -372,7 +372,7 @@ def _from_hugging_face(
         columns = [name for name, kind in source.features.items() if type(kind).__name__ == "Image"]
         others = list(source.features)
     else:  # a stream may not know its columns before it is read
-        row = next(iter(source), {})
+        row: dict[str, Any] = next(iter(source), {})  # Any: a column's value
         columns, others = [name for name, value in row.items() if isinstance(value, Image.Image)], list(row)
     if len(columns) != 1:
         raise ImageError(

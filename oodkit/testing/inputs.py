@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,5 +81,5 @@ def small_vae() -> GenerativeModel:
     Trained until its encoder places new blobs well: a poorer one can be bettered most on the blobs themselves, and
     likelihood regret then has the wrong sign.
     """
-    recipe = {"epochs": 2, "batch_size": 8, "learning_rate": 4e-3}
+    recipe: dict[str, Any] = {"epochs": 2, "batch_size": 8, "learning_rate": 4e-3}  # Any: an option's value
     return train_model("vae", blobs(1000), width=4, latent=4, device="cpu", **recipe)
