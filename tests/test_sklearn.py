@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -44,8 +45,9 @@ def of_digits(**changes):
 
 
 @pytest.mark.filterwarnings("ignore")  # what the checks warn of is theirs
-def test_scikit_learns_own_checks(distance):
-    results = check_estimator(distance, on_skip=None, on_fail=None)
+@pytest.mark.parametrize("name", ["distance", "complexity"])
+def test_scikit_learns_own_checks(distance, name):
+    results = check_estimator(clone(distance).set_params(detector=name), on_skip=None, on_fail=None)
     failed = {r["check_name"]: r["exception"] for r in results if r["status"] == "failed"}
     assert failed == {}, failed
     assert sum(r["status"] == "passed" for r in results) > 30
