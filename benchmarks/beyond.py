@@ -4,7 +4,7 @@
 
 It reads the numbers that image_numbers.py keeps in --folder (and collects them where they are missing), and joins them
 as the detectors do. Cost is measured with the detectors themselves: the CPU time of scoring, on one thread, in units of
-`elbo`, which is one forward pass; the detectors take turns, three rounds, and the median of the ratios is printed.
+`elbo`, which is one forward pass; the detectors take turns, five rounds, and the median of the ratios is printed.
 """
 
 import statistics
@@ -131,7 +131,7 @@ def costs(
         if kinds[row] not in fitted:
             fitted[kinds[row]] = oodkit.create_detector(name, model, batch_size=32, **options).fit(images)
     rounds: dict[str, list[float]] = {kind: [] for kind in fitted}
-    for _ in range(3):
+    for _ in range(5):
         taken = {}
         for kind, detector in fitted.items():
             start = time.process_time()
