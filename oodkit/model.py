@@ -456,10 +456,7 @@ def rebuild_model(
         shape, options = saved_shape(header["image_shape"]), header["options"]
         _check_described(name, shape, options, tensors)
         model = create_model(name, shape, device=device, **options)
-        dtype = next(t.dtype for t in tensors.values() if t.is_floating_point())
-        if dtype not in (torch.float32, torch.float64):
-            raise ValueError(f"they are {dtype}; float32 and float64 are read")
-        model.to(dtype)  # float64 stays float64
+        model.to(_saved_dtype(tensors))  # float64 stays float64
         model.load_state_dict(tensors)
         model.training_record = dict(header["training"])
     except Exception as error:  # a header that nobody vouches for: a model's code may raise anything
@@ -471,6 +468,18 @@ def rebuild_model(
         ) from error
     model.check_weights()
     return model.eval()
+
+
+def _saved_dtype(tensors: dict[str, Tensor]) -> torch.dtype:
+    """Return the dtype of the weights.
+
+    Raises:
+        ValueError: it is neither float32 nor float64, which models compute in.
+    """
+    dtype = next(t.dtype for t in tensors.values() if t.is_floating_point())
+    if dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"they are {dtype}; float32 and float64 are read")
+    return dtype
 
 
 def _check_described(name: str, shape: Shape, options: dict[str, Any], tensors: dict[str, Tensor]) -> None:
