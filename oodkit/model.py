@@ -48,8 +48,8 @@ class GenerativeModel(Trainable):
         options: architecture and training recipe.
         name: the registered name, or "" for a model that no plugin registers.
         training_record: how it was trained: data, hash, seed, epochs, loss; empty when untrained.
-        recall: what a benchmark remembers of this model; called by `log_likelihood` and `backward_pass`, with the model,
-            a question, images and a function that answers it.
+        recall: what a benchmark remembers of this model: `log_likelihood` and `backward_pass` call it with the model, a
+            question, images and a function that answers.
     """
 
     recall: Callable[["GenerativeModel", Hashable, Tensor, Callable[[], Any]], Any] | None = None  # Any: the answer

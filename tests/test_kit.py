@@ -211,7 +211,8 @@ BROKEN_MODELS = {
     ),
     "check_one_pass_gives_both": (
         "def log_prob",
-        "def log_prob_and_statistics(self, images):\n        return self.log_prob(images), {'log_prob': self.log_prob(images) + 1}\n\n"
+        "def log_prob_and_statistics(self, images):\n"
+        "        return self.log_prob(images), {'log_prob': self.log_prob(images) + 1}\n\n"
         "    def log_prob",
     ),
     "check_reconstructions_are_images": (

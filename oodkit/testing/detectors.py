@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from oodkit.detector import Detector, create_detector, load_detector
-from oodkit.errors import ImageError, NotFittedError, OptionError
+from oodkit.errors import ArtifactError, ImageError, NotFittedError, OptionError
 from oodkit.images import ImageSet
 from oodkit.model import GenerativeModel
 from oodkit.registry import detector_options, registry
@@ -105,7 +105,10 @@ class DetectorKit:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "detector.oodkit"
             self.detector.save(path)
-            again = load_detector(path, device="cpu", batch_size=8)
+            try:
+                again = load_detector(path, device="cpu", batch_size=8)
+            except ArtifactError as error:
+                raise AssertionError(f"what was saved cannot be loaded: {error}") from error
         assert_same(again.score(self.images), self.scores, "saved and loaded")
         assert again.options == self.detector.options, "options changed by save and load."
 
