@@ -101,7 +101,11 @@ class DetectorKit:
         )
 
     def check_saved_and_loaded(self) -> None:
-        """The saved state is all that scoring needs."""
+        """The saved state is all that scoring needs.
+
+        Raises:
+            AssertionError: what was saved is refused.
+        """
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "detector.oodkit"
             self.detector.save(path)
