@@ -152,16 +152,19 @@ def draw(rows: dict[str, tuple[float, float]], title: str, file: Path) -> None:
     figure, axes = plt.subplots(figsize=(9, 5.5))
     for row, (cost, worst) in rows.items():
         axes.plot(cost, worst, "o", color="tab:red" if row.startswith("rose-plus") else "tab:blue")
-    taken: list[tuple[float, float]] = []  # places of labels
+    span = max(cost for cost, _ in rows.values()) + 1
+    taken = [(cost - 0.01 * span, cost + 0.01 * span, worst) for cost, worst in rows.values()]  # left, right, height
     for row, (cost, worst) in sorted(rows.items(), key=lambda item: -item[1][1]):
-        height = worst
-        while any(abs(height - other) < 0.028 and abs(cost - at) < 1.2 for at, other in taken):
-            height -= 0.028
-        taken.append((cost, height))
-        axes.annotate(row, (cost, worst), (cost + 0.06, height), fontsize=8, va="center")
+        left, right = cost + 0.015 * span, cost + (0.015 + 0.0082 * len(row)) * span
+        beside = [at for start, end, at in taken if start < right and end > left]
+        heights = sorted((worst + 0.01 * step for step in range(-60, 60)), key=lambda height: abs(height - worst))
+        height = next(h for h in heights if h < 1.04 and all(abs(h - at) >= 0.029 for at in beside))
+        taken.append((left, right, height))
+        line = {"arrowstyle": "-", "color": "grey", "linewidth": 0.4, "shrinkA": 0, "shrinkB": 3}
+        axes.annotate(row, (cost, worst), (left, height), fontsize=8, va="center", arrowprops=line)
     axes.set_xlabel("cost of scoring, forward passes (elbo = 1)")
     axes.set_ylabel("worst AUROC")
-    axes.set_xlim(right=axes.get_xlim()[1] + 1)
+    axes.set(xlim=(0, span), ylim=(-0.05, 1.07))
     axes.axhline(0.5, color="grey", linewidth=0.5)
     axes.set_title(title)
     figure.tight_layout()

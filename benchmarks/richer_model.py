@@ -95,7 +95,7 @@ def trained(args: argparse.Namespace, unseen: list[oodkit.ImageSet]) -> Encoder:
     recipe = oodkit.ModelOptions(
         epochs=args.epochs, batch_size=128, decay_every=max(1, args.epochs // 3), decay=0.3, flips=True
     )
-    checkpoint = args.folder / f"encoder-{Path(args.encoder_images).stem}-{args.epochs}.checkpoint"
+    checkpoint = args.folder / f"encoder-{Path(args.encoder_images).stem}-{args.epochs}-{args.seed}.checkpoint"
     record = oodkit.optimise(encoder, images.select(torch.tensor(kept)), recipe, name="encoder", checkpoint=checkpoint)
     print(f"Encoder: {record['count']} images of {Path(args.encoder_images).name}, {args.epochs} epochs, ", end="")
     print(f"{record['seconds']:.0f} s; cross-entropies of the last: {record['losses'][-1]:.2f}.\n")
