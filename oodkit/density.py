@@ -19,9 +19,6 @@ import warnings
 from abc import ABC, abstractmethod
 
 import torch
-from sklearn.covariance import ledoit_wolf
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from oodkit.errors import ImageError
@@ -110,6 +107,8 @@ class Mahalanobis(Density):
     def _fit(cls, u: Tensor, options: DensityOptions) -> dict[str, Tensor]:
         correlation = u.T @ u / len(u)
         if options.shrinkage is None:
+            from sklearn.covariance import ledoit_wolf  # a second to import, and scoring needs none of it
+
             correlation = torch.from_numpy(ledoit_wolf(u.numpy(), assume_centered=True)[0])
         else:
             correlation = (1 - options.shrinkage) * correlation + options.shrinkage * torch.eye(u.shape[1]).double()
@@ -169,6 +168,9 @@ class Mixture(Density):
     @classmethod
     def _fit(cls, u: Tensor, options: DensityOptions) -> dict[str, Tensor]:
         components = min(options.components, max(1, len(u) // (2 * u.shape[1])))
+        from sklearn.exceptions import ConvergenceWarning  # as above
+        from sklearn.mixture import GaussianMixture
+
         mixture = GaussianMixture(components, reg_covar=RIDGE, random_state=options.seed, max_iter=200)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # what it has after 200 steps will do

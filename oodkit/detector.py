@@ -461,14 +461,12 @@ def _saved_calibration(tensors: dict[str, Tensor]) -> Tensor | None:
 
 
 def _check_state(detector: Detector[Any], path: str | Path) -> None:  # Any: options of any detector
-    """Refuse a state that its plugin cannot score with: one grey image is scored, where anything was learnt.
+    """Refuse a state that its plugin cannot score with: one grey image is scored.
 
     Raises:
         ArtifactError: names of tensors, shapes, dtypes or numbers are not what the plugin's `_fit` returns.
         DeviceError: a single image needs more memory than there is.
     """
-    if not detector.state:
-        return
     nan = [key for key, value in detector.state.items() if value.is_floating_point() and value.isnan().any()]
     if nan:
         raise ArtifactError(f"{path}: {nan[0]!r} of what {detector.name} has learnt holds NaN; fit and save again.")

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from oodkit.artifact import read_artifact, saved_shape, write_artifact
 from oodkit.device import resolve_device
@@ -490,10 +491,21 @@ def _check_described(name: str, shape: Shape, options: dict[str, Any], tensors: 
     """
     entry = registry().model(name)
     kind, parsed = load_target(entry.spec.target, name), model_options(entry).parse(name, options)
-    with suppress(NotImplementedError), torch.device("meta"):  # raised by a constructor that looks at its weights
+    with suppress(NotImplementedError), torch.device("meta"), _Undrawn():  # a constructor may look at its weights
         described = {key: value.shape for key, value in _build(kind, shape, parsed, 0).state_dict().items()}
         if described != {key: value.shape for key, value in tensors.items()}:
             raise ValueError("the header describes a model of another size")
+
+
+class _Undrawn(TorchFunctionMode):
+    """Layers are made without drawing their weights: on the meta device torch would load its compiler to draw none."""
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:  # Any: what `function` takes and returns
+        if getattr(function, "__module__", "") == "torch.nn.init":
+            return args[0] if args else (kwargs or {})["tensor"]
+        return function(*args, **(kwargs or {}))
 
 
 def _build(kind: type[Any], image_shape: Shape, options: ModelOptions, seed: int) -> Any:  # Any: kind's instance

@@ -5,7 +5,6 @@ arXiv:2106.07903, algorithm 2.
 """
 
 import torch
-from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 
 from oodkit import Explanation, ImageSet
@@ -52,6 +51,8 @@ class Rose(LayerScores[RoseOptions]):
         # A layer whose score never varies on training images tells nothing: clamp, so that it cannot divide by zero.
         state = {"mean": scores.mean(0), "deviation": scores.std(0).clamp_min(1e-12)}
         if self.options.aggregation == "mahalanobis":
+            from sklearn.covariance import ledoit_wolf  # a second to import, and scoring needs none of it
+
             covariance, _ = ledoit_wolf(scores.cpu().numpy())
             state["precision"] = torch.linalg.pinv(torch.from_numpy(covariance), hermitian=True)
         return state
