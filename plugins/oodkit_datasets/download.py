@@ -1,9 +1,15 @@
 """Fetches a named set through torchvision, which knows the addresses and the checksums."""
 
+import os
 import sys
-from contextlib import redirect_stdout
+import tarfile
+import urllib.request
+from collections.abc import Generator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.error import URLError
 
 from oodkit import DataNotFoundError
 
@@ -28,7 +34,7 @@ def _secure(address: str) -> str:
 
 
 def fetch(name: str, torchvision_class: str, split: str, folder: Path) -> None:
-    """Put the files of a set into `folder`, in torchvision's own layout.
+    """Put the files of a set into `folder`, in torchvision's own layout, once they are whole and their MD5 is right.
 
     Raises:
         DataNotFoundError: torchvision cannot be used here, or the download failed.
@@ -36,7 +42,7 @@ def fetch(name: str, torchvision_class: str, split: str, folder: Path) -> None:
     try:
         # Imported here only: it is slow, and where it does not match the installed torch it fails at import.
         from torchvision import datasets
-        from torchvision.datasets.utils import download_and_extract_archive
+        from torchvision.datasets.utils import download_url
     except Exception as error:  # a torchvision that does not match torch raises RuntimeError, AttributeError, …
         raise DataNotFoundError(
             f"{name}: it cannot be downloaded, because torchvision does not work here ({_line(error)}); "
@@ -46,15 +52,46 @@ def fetch(name: str, torchvision_class: str, split: str, folder: Path) -> None:
     made_by = by_https(getattr(datasets, torchvision_class))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with redirect_stdout(sys.stderr):  # torchvision prints; stdout is for results
+        # Aside first: torchvision leaves a file that is damaged where it was to be, and the next run would read it.
+        # It prints, too, and stdout is for results.
+        with TemporaryDirectory(prefix=".download-", dir=folder) as new, redirect_stdout(sys.stderr), _https_only():
             if hasattr(made_by, "tgz_md5"):  # CIFAR: the class would unpickle what it has fetched
-                download_and_extract_archive(made_by.url, str(folder), filename=made_by.filename, md5=made_by.tgz_md5)
+                download_url(made_by.url, new, filename=made_by.filename, md5=made_by.tgz_md5)
+                with tarfile.open(Path(new, made_by.filename)) as archive:
+                    archive.extraction_filter = getattr(tarfile, "data_filter", None)  # from Python 3.11.4 on
+                    archive.extractall(new)
             else:
-                made_by(str(folder), download=True, **_split_argument(torchvision_class, split))
+                made_by(new, download=True, **_split_argument(torchvision_class, split))
+            _move(Path(new), folder)
     except Exception as error:  # urllib, tarfile, zipfile, gdown: nearly anything
         raise DataNotFoundError(
             f"{name}: the download to {folder} failed ({_line(error)}); try again, or put the files there."
         ) from error
+
+
+class _HttpsOnly(urllib.request.BaseHandler):
+    def default_open(self, request: urllib.request.Request) -> None:  # comes before the handlers that would open it
+        if request.type != "https":
+            raise URLError(f"{request.full_url} is not https")
+
+
+@contextmanager
+def _https_only() -> Generator[None]:
+    """Let urllib open nothing but https meanwhile: torchvision follows redirects, and tries http where https fails."""
+    before = urllib.request._opener  # there is no public way to ask
+    urllib.request.install_opener(urllib.request.build_opener(_HttpsOnly))
+    try:
+        yield
+    finally:
+        urllib.request.install_opener(before)
+
+
+def _move(source: Path, target: Path) -> None:
+    if source.is_dir() and target.is_dir():
+        for entry in source.iterdir():
+            _move(entry, target / entry.name)
+    else:
+        os.replace(source, target)
 
 
 def _split_argument(torchvision_class: str, split: str) -> dict[str, object]:
