@@ -1,7 +1,9 @@
 """How far scores depend on the batch size, in float32: Markdown on stdout.
 
-python benchmarks/batch_sizes.py
+python benchmarks/batch_sizes.py [DETECTOR ...]
 """
+
+import argparse
 
 import torch
 
@@ -24,14 +26,19 @@ DETECTORS: dict[str, dict[str, object]] = {
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description="How far scores depend on the batch size, in float32.")
+    parser.add_argument("detectors", nargs="*", metavar="DETECTOR", help=f"of {', '.join(DETECTORS)}; default: all")
+    names = parser.parse_args().detectors or list(DETECTORS)
+    if unknown := set(names) - set(DETECTORS):
+        parser.error(f"no options are known here for {', '.join(sorted(unknown))}")
     train = oodkit.load_images("digits", split="train", limit=600)
     known, photos = (oodkit.load_images(name, limit=100, image_shape=(1, 32, 32)) for name in ("digits", "photos"))
     model = oodkit.train_model("vae", train, width=4, latent=4, epochs=4, device="cpu")
     images = torch.cat([known.images, photos.images])
     print(f"digits against photos, 100 images each; batches of {', '.join(map(str, SIZES))}; {torch.__version__}\n")
     print("| detector | greatest difference, share of the score | difference of AUROC |\n| --- | --- | --- |")
-    for name, options in DETECTORS.items():
-        detector = oodkit.create_detector(name, model, device="cpu", **options).fit(train)
+    for name in names:
+        detector = oodkit.create_detector(name, model, device="cpu", **DETECTORS[name]).fit(train)
         found = []
         for size in SIZES:
             detector.batch_size = size
