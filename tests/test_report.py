@@ -161,8 +161,12 @@ def test_controls_stand_apart_and_count_in_no_mean(tmp_path):
     (section,) = runs_of(tmp_path / "run", *cells).sections
     assert section.controls == ["resized:mnist", "recompressed:mnist"]
     assert not set(section.controls) & set(section.sets)
-    (table,) = re.findall(r"<h3>What preparation alone does.*?</table>", as_html(runs_of(tmp_path / "run", *cells)))
+    runs = runs_of(tmp_path / "run", *cells)
+    (table,) = re.findall(r"<h3>What preparation alone does.*?</table>", as_html(runs))
     assert "<td>0.500</td><td>0.600</td>" in table
+    results, controls = rows_of(as_markdown(runs), "rose-ekfac")
+    assert results["mean"] == "0.800"
+    assert controls == {"AUROC": "rose-ekfac", "resized:mnist": "0.500", "recompressed:mnist": "0.600"}
 
 
 def test_no_run_folder_is_one_sentence(tmp_path, capsys):
@@ -276,6 +280,27 @@ def test_markdown_says_what_is_missing(tmp_path):
     assert values["kmnist"] == "no data (0.997)"
     assert values["svhn"] == "not run (1.000)"
     assert "No data: kmnist." in text
+
+
+def rows_of(text, label):
+    """The cells of each Markdown row that bears the label, by the names of its table's columns."""
+    tables = [part.splitlines() for part in text.split("\n\n") if part.startswith("| AUROC |")]
+    cells = [[[cell.strip() for cell in line.strip("|").split("|")] for line in table] for table in tables]
+    return [dict(zip(table[0], row, strict=True)) for table in cells for row in table[2:] if row[0] == label]
+
+
+def test_markdown_has_the_mix_the_mean_and_the_sweep_over_brightness(tmp_path):
+    values = {"mnist": 0.9, "noise": 0.5, "mnist*0.2": 0.25, "mnist*1.8": 0.375}
+    cells = [cell(ood, value, detector="nll") for ood, value in values.items()]
+    cells.append(cell("overall", 0.75, detector="nll", mixed=["mnist", "noise"]))
+    runs = runs_of(tmp_path / "run", *cells)
+    table, sweep = rows_of(as_markdown(runs), "nll")
+    assert table["overall"].startswith("0.750")
+    assert (table["mean"], table["worst"]) == ("0.700", "0.500")
+    assert not any("*" in column for column in table)
+    assert [sweep[factor][:5] for factor in ("x0.2", "x1", "x1.8")] == ["0.250", "0.900", "0.375"]
+    assert sweep["mean"][:5] == f"{np.mean([0.25, 0.9, 0.375]):.3f}"
+    assert sweep["deviation"][:5] == f"{np.std([0.25, 0.9, 0.375]):.3f}"
 
 
 # --- plots ----------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ def as_markdown(runs: Runs) -> str:
     """Return one table for each model and ID set; a cell holds our AUROC, and the paper's with the difference."""
     parts = []
     for section in runs.sections:
-        parts += [f"## {_text(section.title)}", "", *_table(runs, section), "", *_sweeps(section)]
+        parts += [f"## {_text(section.title)}", "", *_table(runs, section), "", *_controls(section), *_sweeps(section)]
     compared, large = differences(runs), gaps(runs)
     if compared:
         parts += [f"{len(compared) - len(large)} of {len(compared)} AUROCs are within 0.02 of the paper's.", ""]
@@ -45,6 +45,18 @@ def _cell(runs: Runs, one: Series, ood: str) -> str:
         absent = "no data" if ood in runs.missing else "not run" if paper else ""
         return f"{absent} ({paper.value:.3f})" if paper else absent
     return f"{figure} ({paper.value:.3f}, {signed(figure.mean - paper.value)})" if paper else str(figure)
+
+
+def _controls(section: Section) -> list[str]:
+    shown = [one for one in section.series if any(ood in one.cells for ood in section.controls)]
+    if not shown:
+        return []
+    lines = ["What preparation alone does: 0.5 says that the detector does not see it.", ""]
+    lines += [f"| AUROC | {' | '.join(map(_text, section.controls))} |", "| --- |" + " --- |" * len(section.controls)]
+    for one in shown:
+        figures = [one.figure(ood, "auroc") for ood in section.controls]
+        lines.append(f"| {_text(one.label)} | {' | '.join('' if f is None else str(f) for f in figures)} |")
+    return [*lines, ""]
 
 
 def _sweeps(section: Section) -> list[str]:
