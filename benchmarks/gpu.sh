@@ -32,9 +32,11 @@ THERE="--python-version 3.12 --implementation cp --platform manylinux_2_28_x86_6
 SPECS=benchmarks/paper
 
 # What a step is: `spec` with its seeds, `together` side by side, each in a run folder of its own under $RUNS/`folder`; or
-# `commands`, one after the other.
+# `commands`, one after the other. A dry run adds `less` to the spec.
 describe() {
-    data="" spec="" folder=$1 together=1 commands=()
+    data="" spec="" folder=$1 together=1 commands=() less=""
+    # Four times the width makes inputs of 8,193: one eigendecomposition takes a CPU's core five minutes.
+    local narrow="--set rose-ekfac.layers=trunk.*"
     local grey="fashion-mnist-train.npz fashion-mnist-test.npz" cifar10="cifar10-train.zip cifar10-test.zip"
     local small="mnist-test.npz notmnist-test.npz" stand_ins="rendered-digits.zip tiny-images.zip"
     case $1 in
@@ -51,8 +53,8 @@ describe() {
         glow-cifar10) spec=table2-glow-cifar10 data="$cifar10 $small fashion-mnist-test.npz $stand_ins" ;;
         background) spec=table10-lratio-perturbations folder=cifar10-vae data="$cifar10 $small fashion-mnist-test.npz $stand_ins" ;;
         rnd) spec=table11-rnd-perturbations data="$cifar10 $small fashion-mnist-test.npz $stand_ins" ;;
-        capacity-fashion-mnist) spec=table3-capacity-fashion-mnist data="$grey $small $stand_ins" ;;
-        capacity-cifar10) spec=table3-capacity-cifar10 data="$cifar10 $small $stand_ins" ;;
+        capacity-fashion-mnist) spec=table3-capacity-fashion-mnist data="$grey $small $stand_ins" less="$narrow" ;;
+        capacity-cifar10) spec=table3-capacity-cifar10 data="$cifar10 $small $stand_ins" less="$narrow" ;;
         classifiers)
             data="$cifar10 mnist-test.npz fashion-mnist-test.npz $stand_ins"
             commands=("benchmarks/classifier_layers.py --network all --id cifar10 --device $DEVICE --folder $RUNS/classifiers
@@ -167,9 +169,11 @@ run() {
         for seed in $(cat $CARRIED/seeds); do
             results+=("$folder/$seed") && mkdir -p "$RUNS/$folder/$seed"
             (
+                # shellcheck disable=SC2086  # words
+                set -f
                 timeout --kill-after=20 $((SECONDS_LEFT - SECONDS)) $PYTHON -m oodkit bench --spec "$SPECS/$spec.toml" \
                     --seeds "$seed" --device "$DEVICE" --limit "$LIMIT" --run-folder "$RUNS/$folder/$seed" \
-                    ${TRAIN_LIMIT:+--train-limit "$TRAIN_LIMIT"} ${EPOCHS:+--epochs "$EPOCHS"} \
+                    ${TRAIN_LIMIT:+--train-limit "$TRAIN_LIMIT"} ${EPOCHS:+--epochs "$EPOCHS"} ${DRY:+$less} \
                     >"$RUNS/$folder/$seed/$1.txt" 2>&1 && touch "$RUNS/$folder/$seed/$1.finished"
             ) &
             pids+=($!)
@@ -197,7 +201,7 @@ dry_run() {
     local step round there
     there=$(mktemp -d)
     trap 'rm -rf "$there"' EXIT
-    export RUNS=runs/gpu-dry LIMIT=${LIMIT_DRY:-4} TRAIN_LIMIT=64 EPOCHS=1
+    export RUNS=runs/gpu-dry LIMIT=${LIMIT_DRY:-4} TRAIN_LIMIT=64 EPOCHS=1 DRY=yes
     rm -rf "$RUNS"
     for step in ${*:-$STEPS}; do
         describe "$step"

@@ -13,6 +13,7 @@ the ratio to the floor of the same round and model, at each contender's best bat
   gradients alone (it has no such score); both where they are installed and the layers are convolutions.
 - `MFLOP`: operations of matrix products and convolutions for one image, counted; `of sgemm`: what share that is of what
   one large product of matrices reaches on this device, in the same run.
+- `/ rose`: the same ratio to `rose-ekfac`, its median.
 - `nll loop`: the importance-weighted likelihood, one image and one sample at a time.
 - `training`: steps of the optimizer, each of a batch.
 
@@ -46,6 +47,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import oodkit
 from oodkit.device import device_name, resolve_device
 from oodkit.model import frozen
+from oodkit.registry import registry
 
 MODELS = {
     "vae-grey": ("vae", (1, 32, 32)),  # the paper's for Fashion-MNIST
@@ -57,12 +59,21 @@ MODELS = {
 USUAL = list(MODELS)[:3]
 DETECTORS = ["rose-ekfac", "rose-diag", "rose-identity", "elbo", "nll"]
 FIT_IMAGES = 512
-SLOW = {"naive", "nll loop", "nngeometry"}  # for them a few images tell enough
+ONE_BY_ONE = {"naive", "nll loop"}
+REGRETS = {"lr-e", "lr-z"}  # sixteen images are optimised together
+SLOW = ONE_BY_ONE | REGRETS | {"nngeometry"}  # for them a few images tell enough
+TRAINS = ("lratio", "rnd", "waic")  # their fits train networks; the time of a score does not depend on it
 
 
 def random_images(count: int, shape: tuple[int, int, int], seed: int = 0) -> Tensor:
     """Return noise, uint8 (N, C, H, W)."""
     return torch.randint(256, (count, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def make_detector(name: str, model: oodkit.GenerativeModel, batch_size: int) -> oodkit.Detector:
+    """Return a detector, not fitted; one that trains networks does so for no epoch."""
+    options = {"epochs": 0} if name.startswith(TRAINS) else {}
+    return oodkit.create_detector(name, model, batch_size=batch_size, **options)
 
 
 def outputs_of_layers(model: oodkit.GenerativeModel, images: Tensor, layers: list[str]) -> tuple[Tensor, list[Tensor]]:
@@ -96,12 +107,14 @@ class Contenders:
         fitting = random_images(FIT_IMAGES, self.shape, seed=1)
         self.detectors = {}
         self.fit_seconds = {}
-        for name in detectors:
+        self.peaks = detectors != ["all"]  # a process for each would take longer than all else
+        for name in registry().detectors if detectors == ["all"] else detectors:
             try:
-                detector = oodkit.create_detector(name, self.model, batch_size=64)
-            except oodkit.PluginError:  # it needs latent variables
+                detector = make_detector(name, self.model, 64)
+                self.fit_seconds[name] = seconds(lambda detector=detector: detector.fit(fitting), device)
+            except oodkit.OodkitError as error:  # it needs latent variables, or smaller layers
+                print(f"not {name}: {error}", file=sys.stderr)
                 continue
-            self.fit_seconds[name] = seconds(lambda detector=detector: detector.fit(fitting), device)
             self.detectors[name] = detector
         self.fitting = fitting
         self.work: dict[str, Callable[[Tensor], object]] = {
@@ -283,13 +296,20 @@ def measure(contenders: Contenders, batches: list[int], rounds: int, images: int
     speeds: dict[str, dict[int, list[float]]] = {name: {} for name in contenders.work}
     for number in range(rounds + 1):
         for name, work in contenders.work.items():
-            for batch in [1] if name in SLOW - {"nngeometry"} else [b for b in batches if name not in SLOW or b <= 64]:
-                count = min(8, images) if name in SLOW and batch < 8 else max(batch, min(images, 8 * batch))
+            for batch in sizes(name, batches):
+                count = max(batch, min(images, 8 if name in ONE_BY_ONE else 16 if name in REGRETS else 8 * batch))
                 parts = data[:count].split(batch)
                 took = seconds(lambda work=work, parts=parts: [work(part) for part in parts], device)
                 if number:
                     speeds[name].setdefault(batch, []).append(count / took)
     return speeds
+
+
+def sizes(name: str, batches: list[int]) -> list[int]:
+    """Return the batch sizes that a contender is timed at."""
+    if name in SLOW - {"nngeometry"}:
+        return [1] if name in ONE_BY_ONE else [16]
+    return [b for b in batches if name not in SLOW or b <= 64]
 
 
 def peak_memory(kind: str, detector: str, queue: "multiprocessing.Queue[float]") -> None:
@@ -300,7 +320,7 @@ def peak_memory(kind: str, detector: str, queue: "multiprocessing.Queue[float]")
         model.log_prob(random_images(8, shape))
     Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts again from what is held now
     before = peak_kilobytes()
-    fitted = oodkit.create_detector(detector, model, batch_size=256).fit(random_images(FIT_IMAGES, shape))
+    fitted = make_detector(detector, model, 256).fit(random_images(FIT_IMAGES, shape))
     fitted.score(random_images(256, shape))
     queue.put((peak_kilobytes() - before) / 1024)
 
@@ -318,16 +338,19 @@ def report(
     with contextlib.redirect_stdout(io.StringIO()):  # kronfluence prints
         speeds = measure(contenders, batches, rounds, images)
     best = {name: max(of, key=lambda b: statistics.median(of[b])) for name, of in speeds.items() if of}
-    reference = speeds["plain floor"][best["plain floor"]]
     rows = []
     for name, batch in best.items():
-        ratios = [a / b for a, b in zip(speeds[name][batch], reference, strict=True)]
+        to_floor, to_rose = (
+            [a / b for a, b in zip(speeds[name][batch], speeds[other][best[other]], strict=True)]
+            for other in ("plain floor", "rose-ekfac")
+        )
         row: dict[str, Any] = {
             "model": kind,
             "contender": name,
             "best_batch": batch,
             "images_per_second": round(statistics.median(speeds[name][batch]), 2),
-            "to_plain_floor": [round(f(ratios), 3) for f in (statistics.median, min, max)],
+            "to_plain_floor": [round(f(to_floor), 3) for f in (statistics.median, min, max)],
+            "to_rose_ekfac": round(statistics.median(to_rose), 3),
             "by_batch": {b: round(statistics.median(v), 2) for b, v in speeds[name].items()},
         }
         if name not in SLOW | {"kronfluence"}:
@@ -336,10 +359,10 @@ def report(
             row["share_of_sgemm"] = round(
                 row["megaflops_an_image"] * statistics.median(speeds[name][batch]) / 1e3 / limit, 3
             )
-        if name in contenders.detectors:
+        if name in contenders.detectors and not name.startswith((*TRAINS, *REGRETS)):
             scoring = FIT_IMAGES / statistics.median(speeds[name][batch])
             row["fit_to_score"] = round(contenders.fit_seconds[name] / scoring, 2)
-            if contenders.model.device.type == "cpu":
+            if contenders.peaks and contenders.model.device.type == "cpu":
                 context = multiprocessing.get_context("spawn")
                 queue: multiprocessing.Queue[float] = context.Queue()
                 process = context.Process(target=peak_memory, args=(kind, name, queue))
@@ -353,7 +376,7 @@ def report(
 def show(rows: list[dict[str, Any]]) -> None:
     """Print the rows as a table."""
     table = Table()
-    measured = ("images/s", "best batch", "/ plain floor", "MFLOP", "of sgemm", "fit / score", "peak MB")
+    measured = ("images/s", "best batch", "/ plain floor", "/ rose", "MFLOP", "of sgemm", "fit / score", "peak MB")
     for heading in ("model", "contender", *measured):
         table.add_column(heading, justify="left" if heading in ("model", "contender") else "right")
     for row in rows:
@@ -364,6 +387,7 @@ def show(rows: list[dict[str, Any]]) -> None:
             f"{row['images_per_second']:.1f}",
             str(row["best_batch"]),
             f"{median:.2f} ({least:.2f} to {most:.2f})",
+            f"{row['to_rose_ekfac']:.3g}",
             str(row.get("megaflops_an_image", "")),
             f"{row['share_of_sgemm']:.0%}" if "share_of_sgemm" in row else "",
             str(row.get("fit_to_score", "")),
@@ -377,7 +401,7 @@ def main() -> None:
     """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--model", default="", help=f"of {', '.join(MODELS)} [{','.join(USUAL)}; --quick: the first]")
-    parser.add_argument("--detector", default=",".join(DETECTORS), help="`rose-ekfac` must be among them")
+    parser.add_argument("--detector", default=",".join(DETECTORS), help="`rose-ekfac` must be among them; or `all`")
     parser.add_argument("--batch", default="", help="batch sizes [1,4,16,64,256,1024; --quick: 1,16,64]")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=256, help="images in one timing, at most [256; --quick: 64]")

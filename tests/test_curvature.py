@@ -231,6 +231,10 @@ def test_layers_that_are_not_asked_for_are_left_alone():
     assert_same(layer_scores(one, test)["linear"], layer_scores(both, test)["linear"])
 
 
+def test_no_layer_at_all_is_nothing_to_fit():
+    fit_curvature(Net(), ImageSet("images", "train", random_images(3)), {}, batch_size=2)
+
+
 @settings(max_examples=10, deadline=None)
 @given(batch_size=st.integers(1, 50), order=st.permutations(range(40)), kind=st.sampled_from([Ekfac, Diag]))
 def test_neither_the_order_of_the_images_nor_the_batch_size_matters(batch_size, order, kind):

@@ -1,5 +1,7 @@
 """Per-image gradients, from one backward pass over a batch, against autograd one image at a time."""
 
+import re
+
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -310,11 +312,12 @@ def test_gradients_are_taken_without_asking_for_gradients():
 # --- what is refused ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["lair", "layer.wait", "before", "layer.1"])
-def test_an_unknown_layer_is_refused(name):
+@pytest.mark.parametrize("names", [["lair"], ["layer.wait"], ["before"], ["layer.1", "lair"]])
+def test_unknown_layers_are_refused(names):
     model = Density(nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU()), before=nn.Identity())
-    with pytest.raises(PluginError, match=rf"no Linear, Conv2d, ConvTranspose2d or parameter called {name}\."):
-        layer_gradients(model, random_images(), ["layer.0", name])
+    called = re.escape(", ".join(names))
+    with pytest.raises(PluginError, match=rf"no Linear, Conv2d, ConvTranspose2d or parameter called {called}\."):
+        layer_gradients(model, random_images(), ["layer.0", *names])
 
 
 def ignoring(model, x):
@@ -323,11 +326,12 @@ def ignoring(model, x):
 
 
 @pytest.mark.parametrize("log_prob", [ignoring, lambda m, x: m.other(x).flatten(1).sum(1)], ids=["ignored", "not run"])
-@pytest.mark.parametrize("names", [["layer"], ["layer", "other"]])
-def test_a_layer_that_log_p_does_not_pass_through_is_refused(log_prob, names):
-    model = Built(log_prob, layer=nn.Conv2d(2, 3, 3), other=nn.Conv2d(2, 3, 3))
-    with pytest.raises(PluginError, match=r"does not pass through the layers layer\."):
-        layer_gradients(model, random_images(), names)
+@pytest.mark.parametrize("missed", [["layer"], ["layer", "idle"]])
+@pytest.mark.parametrize("used", [[], ["other"]])
+def test_layers_that_log_p_does_not_pass_through_are_refused(log_prob, missed, used):
+    model = Built(log_prob, **{name: nn.Conv2d(2, 3, 3) for name in ("layer", "idle", "other")})
+    with pytest.raises(PluginError, match=rf"does not pass through the layers {', '.join(missed)}\."):
+        layer_gradients(model, random_images(), [*missed, *used])
 
 
 def test_a_layer_whose_first_axis_is_not_the_images_is_refused():
@@ -391,6 +395,7 @@ def test_one_pass_gives_gradients_log_prob_and_statistics(name):
     with torch.no_grad():
         assert_same(both.log_prob, model.log_prob(images))
         assert_same(both.statistics, dict(model.statistics(images)))
+    assert backward_pass(model, images).statistics == {}
     assert both.gradients.keys() == gradients.keys()
     for layer, gradient in gradients.items():
         assert_same(both.gradients[layer].dense(), gradient.dense())
