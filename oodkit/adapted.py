@@ -5,6 +5,7 @@ import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any, Literal
@@ -63,10 +64,11 @@ class AdaptedModel(GenerativeModel):
         x: Tensor = images if self._pixels == "bytes" else images.to(self.dtype) / 255
         if self._pixels == "symmetric":
             x = 2 * x - 1
+        return self._function(what)(x, *more)
+
+    def _function(self, what: str) -> Callable[..., Any]:  # Any: as above
         function = self._functions[what]
-        if isinstance(function, str):
-            return getattr(self.module, function)(x, *more)
-        return function(self.module, x, *more)
+        return getattr(self.module, function) if isinstance(function, str) else partial(function, self.module)
 
     def curvature_layers(self) -> list[str]:
         """Return the layers that `adapt` was told."""
@@ -102,6 +104,23 @@ class AdaptedLatentModel(LatentVariableModel, AdaptedModel):
         found: Tensor = self._call("log_prob_given", images, z)
         return found
 
+    def decode(self, z: Tensor) -> Tensor:
+        """Return what the user's `decode` gives as images, uint8 (N, C, H, W), of z (N, Z).
+
+        Raises:
+            PluginError: `adapt` was given none, or it gives no images.
+        """
+        if "decode" not in self._functions:
+            raise PluginError(f"{type(self.module).__name__} was adapted without decode; give adapt(…, decode=…).")
+        x = self._function("decode")(z)
+        if not isinstance(x, Tensor) or x.shape != (len(z), *self.image_shape):
+            got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise PluginError(f"decode gave {got} for z of {len(z)}; it must return {(len(z), *self.image_shape)}.")
+        if self._pixels == "symmetric":
+            x = (x + 1) / 2
+        bytes_ = x if self._pixels == "bytes" else 255 * x
+        return bytes_.round().clamp(0, 255).to(torch.uint8)
+
 
 def adapt(
     module: nn.Module,
@@ -110,6 +129,7 @@ def adapt(
     log_prob: Function | None = None,
     encode: Function | None = None,
     log_prob_given: Function | None = None,
+    decode: Function | None = None,
     layers: Layers | None = None,
     pixels: Pixels = "unit",
     fresh: Callable[[], nn.Module] | None = None,
@@ -129,6 +149,8 @@ def adapt(
         encode: a method's name or a function of (module, images): mean and log-variance of q(z|x), (N, Z) each.
         log_prob_given: a method's name or a function of (module, images, z): log p(x|z) in nats, (N,). The prior is
             N(0, I).
+        decode: a method's name or a function of (module, z), beside those two: the expectation of p(x|z), (N, C, H, W),
+            in the range of `pixels`. With it, a report shows reconstructions.
         image_shape: (C, H, W) of the images that it takes.
         layers: what ROSE looks at: names, name patterns ("decoder.*", where * crosses dots) or types (nn.Linear), one
             or several; names of parameters count too. By default every Linear, Conv2d and ConvTranspose2d.
@@ -146,10 +168,13 @@ def adapt(
         raise OptionError(f'pixels is {pixels!r}; choose "unit" ([0, 1]), "symmetric" ([-1, 1]) or "bytes" (0..255).')
     if len(image_shape) != 3 or min(image_shape) < 1:
         raise OptionError(f"image_shape is {image_shape}; it must be (channels, height, width), each at least 1.")
-    given = {"log_prob": log_prob, "encode": encode, "log_prob_given": log_prob_given}
+    given = {"log_prob": log_prob, "encode": encode, "log_prob_given": log_prob_given, "decode": decode}
     functions = {name: function for name, function in given.items() if function is not None}
-    if set(functions) not in ({"log_prob"}, {"encode", "log_prob_given"}):
-        raise OptionError("give adapt either log_prob, or encode and log_prob_given for a model with latent variables.")
+    if set(functions) not in ({"log_prob"}, {"encode", "log_prob_given"}, {"encode", "log_prob_given", "decode"}):
+        raise OptionError(
+            "give adapt either log_prob, or encode and log_prob_given (and perhaps decode) for a model with latent "
+            "variables."
+        )
     for name, function in functions.items():
         if isinstance(function, str) and not callable(getattr(module, function, None)):
             raise OptionError(
@@ -232,6 +257,13 @@ def _probe(model: AdaptedModel) -> None:
             f"log_prob of an image depends on its neighbours ({together[0].item():.6g} beside another, "
             f"{alone[0].item():.6g} alone); draw one noise tensor for all images, and average nothing over the batch."
         )
+    if isinstance(model, AdaptedLatentModel) and "decode" in model._functions:
+        try:
+            model.reconstruct(images)
+        except PluginError:
+            raise
+        except Exception as error:  # the user's, again
+            raise PluginError(f"decode failed on two z: {type(error).__name__}: {error}.") from error
 
 
 def _reset(module: nn.Module) -> nn.Module:

@@ -161,6 +161,52 @@ def test_with_encode_and_log_prob_given_it_is_a_latent_variable_model():
     torch.testing.assert_close(latent_vae().log_prob(KNOWN.images), whole.log_prob(KNOWN.images))
 
 
+def with_decode(decode, pixels="unit"):
+    scale = 255 if pixels == "bytes" else 1
+    return oodkit.adapt(
+        Vae(),
+        encode=lambda vae, x: (vae.mean(h := vae.encoder(x / scale)), vae.log_variance(h)),
+        log_prob_given=lambda vae, x, z: -(vae.decoder(z).view_as(x) - x / scale).square().sum((1, 2, 3)),
+        decode=decode,
+        pixels=pixels,
+        image_shape=SHAPE,
+    )
+
+
+@pytest.mark.parametrize(
+    ("pixels", "values"), [("unit", [0.0, 0.5, 1.2]), ("symmetric", [-1.0, 0.0, 1.4]), ("bytes", [0.0, 128.0, 300.0])]
+)
+def test_with_decode_it_shows_reconstructions_in_the_range_of_its_pixels(pixels, values):
+    row = torch.tensor(values).repeat(22)[:64].view(1, *SHAPE)
+    model = with_decode(lambda vae, z: row.expand(len(z), -1, -1, -1), pixels)
+    expected = torch.tensor([0, 128, 255], dtype=torch.uint8).repeat(22)[:64].view(1, *SHAPE)
+    assert torch.equal(model.reconstruct(KNOWN.images[:3]), expected.expand(3, -1, -1, -1))
+
+
+def test_decode_is_a_function_of_z_alone():
+    model = with_decode(lambda vae, z: vae.decoder(z).view(-1, *SHAPE))
+    mean, _ = model.encode(KNOWN.images)
+    exact = model.module.decoder(mean).view(-1, *SHAPE)
+    assert (model.reconstruct(KNOWN.images) / 255 - exact).abs().max() <= 0.5 / 255 + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("decode", "says"),
+    [
+        (lambda vae, z: vae.decoder(z), r"decode gave \(2, 64\) for z of 2; it must return \(2, 1, 8, 8\)"),
+        (lambda vae, z: vae.decoder(z[:, :1]), "decode failed on two z: RuntimeError"),
+    ],
+)
+def test_a_decode_that_gives_no_images_is_refused_at_once(decode, says):
+    with pytest.raises(oodkit.PluginError, match=says):
+        with_decode(decode)
+
+
+def test_without_decode_a_reconstruction_says_what_to_give():
+    with pytest.raises(oodkit.PluginError, match=r"adapted without decode; give adapt\(…, decode=…\)"):
+        latent_vae().reconstruct(KNOWN.images)
+
+
 @pytest.mark.parametrize(("name", "options"), [("lr-z", {"steps": 3}), ("lr-e", {"steps": 2}), ("nll", {})])
 def test_detectors_of_latent_variables_can_use_it(name, options, tmp_path):
     model = oodkit.train_model(latent_vae(), TRAIN, epochs=2)
