@@ -1,7 +1,7 @@
 """Progress bars on stderr, and only on a terminal: what a program or a pipe reads stays clean."""
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from rich.console import Console
 from rich.progress import (
@@ -45,7 +45,7 @@ def progress_bar(text: str, total: int, done: int = 0) -> Generator[Bar]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(
-        *columns, console=console, transient=True, disable=not (console.is_terminal and first_process())
-    ) as progress:
+    shown = console.is_terminal and first_process()
+    progress = Progress(*columns, console=console, transient=True, disable=not shown)
+    with progress if shown else nullcontext():  # rich 13.7 ends one that it does not show with an empty line
         yield Bar(progress, text, total, done)

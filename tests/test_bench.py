@@ -161,6 +161,8 @@ def test_cells_are_what_the_detector_s_scores_give():
         assert cell.fpr80 == pytest.approx(fpr_at_tpr(known, others[cell.ood], 0.8))
         assert (cell.n_id, cell.n_ood, cell.seed) == (12, len(others[cell.ood]), 0)
     assert result.auroc("brightness", "bright.npz") == result.cells[0].auroc
+    with pytest.raises(OodkitError, match=r"no finished cell of brightness on white\.npz"):
+        result.auroc("brightness", "white.npz")
     assert any("48 of 60" in step for step in result.cells[0].sets["id"]["steps"])
 
 

@@ -180,6 +180,19 @@ def test_a_model_from_a_file(tiny_vae, capsys):
     assert "cannot be changed any more" in sentence(capsys)
 
 
+def test_bench_remarks_on_what_its_figures_rest_on(tiny_vae, sets, capsys):
+    """A model of other images than the run's, and pictures that could not be read."""
+    (sets / "pictures").mkdir()
+    for name in ("a.png", "c.png"):
+        Image.fromarray(np.full((32, 32), 7, dtype=np.uint8)).save(sets / "pictures" / name)
+    (sets / "pictures" / "b.png").write_bytes(b"\x89PNG, or not")
+    command = f"bench --model {tiny_vae} --detector elbo --id bright.npz --ood pictures"
+    assert main(command.split()) == 0
+    err = capsys.readouterr().err
+    assert f"{tiny_vae} was trained on id.npz, not on bright.npz." in err
+    assert "pictures: 1 files left out; the first: b.png" in err
+
+
 # --- mistakes -----------------------------------------------------------------------------------------------------
 
 
