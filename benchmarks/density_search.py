@@ -7,8 +7,8 @@ The choice: held-out training images against the same images changed in fourteen
 against a class of theirs that the density was fitted without. The configuration with the highest mean AUROC is chosen.
 No OOD set is looked at before that; three of them are opened only with --open-sealed, at the very end.
 
-Each set's numbers are kept in --folder, so that a stopped run goes on and the search itself takes seconds
-(image_numbers.py).
+`--without jpeg` asks whether the choice hangs on one of the shifts. Each set's numbers are kept in --folder, so that a
+stopped run goes on and the search itself takes seconds (image_numbers.py).
 """
 
 import itertools
@@ -69,9 +69,11 @@ def judge(sets: dict[str, dict[str, Tensor]], names: list[str], kind: str) -> di
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--open-sealed", action="store_true")
+    parser.add_argument("--without", nargs="+", default=[], help="shifts that have no say, such as jpeg")
     args = parser.parse_args()
     sets = collect(args)
     names = [name for name in sets["density"] if name != "label"]
+    sets = {name: numbers for name, numbers in sets.items() if name.removeprefix("shift/") not in args.without}
     judged = {
         (group, kind): judge(sets, chosen, kind)
         for (group, chosen), kind in itertools.product(configurations(names).items(), KINDS)
