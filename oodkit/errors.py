@@ -19,7 +19,13 @@ __all__ = [
     "RunFolderError",
     "TrainingError",
     "UnknownNameError",
+    "in_one_line",
 ]
+
+
+def in_one_line(text: str) -> str:
+    """Return a text that a file or its name is part of, with what breaks a line or controls a terminal written out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class OodkitError(Exception):

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from oodkit.errors import DataNotFoundError, ImageError
+from oodkit.errors import DataNotFoundError, ImageError, in_one_line
 from oodkit.images import ImageSet, Shape, draw_indices
 
 __all__ = ["Prepared", "Refused", "Stack", "load_pictures", "prepare", "quiet_pillow", "stack"]
@@ -224,10 +224,13 @@ def stack(name: str, prepared: Iterable[Prepared | Refused], image_shape: Shape 
             )
         ready.append(one)
         kept.append(i)
-    skipped = tuple(f"{_shown(r.name)}: skipped, {_shown(r.reason)}." for r in refused)
+    skipped = tuple(f"{in_one_line(r.name)}: skipped, {in_one_line(r.reason)}." for r in refused)
     if not ready:
-        first = f"the first is {_shown(refused[0].name)}: {_shown(refused[0].reason)}" if refused else "there are none"
-        raise ImageError(f"{name}: no picture can be read; {first}.")
+        if not refused:
+            raise ImageError(f"{name}: no picture can be read; there are none.")
+        reason = f"{in_one_line(refused[0].name)}: {in_one_line(refused[0].reason)}."
+        alone = refused[0].name == name  # a picture that is no folder's
+        raise ImageError(reason if alone else f"{name}: no picture can be read; the first is {reason}")
     channels = max(one.pixels.shape[0] for one in ready)
     images = np.empty((len(ready), channels, *ready[0].pixels.shape[1:]), dtype=np.uint8)
     for row, one in zip(images, ready, strict=True):
@@ -235,13 +238,8 @@ def stack(name: str, prepared: Iterable[Prepared | Refused], image_shape: Shape 
     return Stack(torch.from_numpy(images), torch.tensor(kept), _steps(ready, channels), skipped)
 
 
-def _shown(text: str) -> str:
-    """Return a text of a file in one line, with what would control a terminal written out."""
-    return text if text.isprintable() else text.encode("unicode_escape").decode()
-
-
 def _size_of(one: Prepared) -> str:
-    return f"{_shown(one.name)} is {one.pixels.shape[1]}x{one.pixels.shape[2]}"
+    return f"{in_one_line(one.name)} is {one.pixels.shape[1]}x{one.pixels.shape[2]}"
 
 
 def _check_memory(name: str, total: int, shape: Sequence[int]) -> None:

@@ -415,6 +415,27 @@ def test_one_bad_picture_is_named_and_the_rest_is_scored(detector_file, tmp_path
     assert out == "" and "bad.png" in err and len(err.splitlines()) == 1
 
 
+def test_names_cannot_steer_a_terminal_and_say_where_the_file_is(detector_file, tmp_path, capsys, monkeypatch):
+    good = corpus.saved(Image.new("L", (8, 8), 7), "PNG")
+    for folder in ("one", "two\x1b[31m"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "bad\n.png", b"no picture")
+        write(tmp_path / folder / "good.png", good)
+    score = ["score", str(tmp_path / "one"), str(tmp_path / "two\x1b[31m"), "--detector-file", str(detector_file)]
+    assert main(score) == 1
+    out, err = capsys.readouterr()
+    assert "two\x1b[31m/good.png,7.0" in out  # a program gets the name as it is
+    one, two = err.splitlines()
+    assert one == f"oodkit: {tmp_path}/one/bad\\n.png: it is not a picture, or damaged."
+    assert two == f"oodkit: {tmp_path}/two\\x1b[31m/bad\\n.png: it is not a picture, or damaged."
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    main(score)
+    assert r"two\x1b[31m/good.png,7.0" in capsys.readouterr().out
+    assert main([*score, "--strict"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == one
+
+
 def test_a_name_that_is_no_text_is_printed_as_it_is(detector_file, tmp_path, capfdbinary):
     folder = os.fsencode(tmp_path / "pictures")
     os.mkdir(folder)

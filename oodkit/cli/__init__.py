@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from oodkit.cli.output import warnings_as_lines
+from oodkit.cli.output import say, warnings_as_lines
 from oodkit.cli.parser import build_parser, parse
-from oodkit.errors import OodkitError, OptionError
+from oodkit.errors import OodkitError, OptionError, in_one_line
 
 __all__ = ["main"]
 
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()  # so that a closed pipe is noticed here and not at exit
             return code
     except OodkitError as error:
-        print(f"oodkit: {error}", file=sys.stderr)
+        say(f"oodkit: {in_one_line(str(error))}")
         return 2
     except KeyboardInterrupt:
         print("oodkit: interrupted; all that was finished is kept.", file=sys.stderr)

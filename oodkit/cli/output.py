@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oodkit.errors import ArtifactError
+from oodkit.errors import ArtifactError, in_one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,8 +44,8 @@ def check_out(path: Path) -> None:
 
 
 def say(text: str) -> None:
-    """Print a remark on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """Print a remark on stderr, of one line or several."""
+    print("\n".join(map(in_one_line, text.split("\n"))), file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def warnings_as_lines() -> Generator[None]:
     """Print oodkit's warnings, each in one line on stderr, every time."""
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        say(f"oodkit: {message}")
+        say(f"oodkit: {in_one_line(str(message))}")
 
     with warnings.catch_warnings():
         warnings.filterwarnings("always", category=UserWarning, module="oodkit")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oodkit.cli.output import say
-from oodkit.errors import ImageError, OptionError
+from oodkit.errors import ImageError, OptionError, in_one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -114,11 +114,12 @@ def run(args: argparse.Namespace) -> int:
                 )
             else:
                 place = ["" if picture.index is None else picture.index] if numbered else []
-                writer.writerow([picture.path, *place, score, *verdict.values()])
+                path = in_one_line(picture.path) if sys.stdout.isatty() else picture.path
+                writer.writerow([path, *place, score, *verdict.values()])
     if args.json:
         print(json.dumps({"detector": detector.name, "scores": rows, "problems": problems}, indent=2))
     for problem in problems:
-        say(f"oodkit: {problem}")
+        say(f"oodkit: {in_one_line(problem)}")
     return 1 if problems else 0
 
 
@@ -162,9 +163,12 @@ def _read(sources: list[str], shape: "Shape", resize: bool, strict: bool, proble
         try:
             images = load_images(source, image_shape=shape, resize=resize, strict=strict)
         except ImageError as error:
+            # It begins with the file's own name, which another folder may have too.
+            path, name = in_one_line(source), in_one_line(Path(source).name)
+            sentence = f"{path}: {in_one_line(str(error)).removeprefix(f'{path}: ').removeprefix(f'{name}: ')}"
             if strict:
-                raise
-            problems.append(str(error))
+                raise ImageError(sentence) from error
+            problems.append(sentence)
             continue
         any_read = True
         problems += images.skipped
