@@ -35,8 +35,8 @@ SPECS=benchmarks/paper
 # `commands`, one after the other. A dry run adds `less` to the spec.
 describe() {
     data="" spec="" folder=$1 together=1 commands=() less=""
-    # Four times the width makes inputs of 8,193: one eigendecomposition takes a CPU's core five minutes.
-    local narrow="--set rose-ekfac.layers=trunk.*"
+    # Four times the width makes inputs of 8,193 and more: one eigendecomposition takes a core of a CPU five minutes.
+    local narrow="--set rose-ekfac.layers=trunk.0"
     local grey="fashion-mnist-train.npz fashion-mnist-test.npz" cifar10="cifar10-train.zip cifar10-test.zip"
     local small="mnist-test.npz notmnist-test.npz" stand_ins="rendered-digits.zip tiny-images.zip"
     case $1 in
@@ -170,7 +170,6 @@ run() {
             results+=("$folder/$seed") && mkdir -p "$RUNS/$folder/$seed"
             (
                 # shellcheck disable=SC2086  # words
-                set -f
                 timeout --kill-after=20 $((SECONDS_LEFT - SECONDS)) $PYTHON -m oodkit bench --spec "$SPECS/$spec.toml" \
                     --seeds "$seed" --device "$DEVICE" --limit "$LIMIT" --run-folder "$RUNS/$folder/$seed" \
                     ${TRAIN_LIMIT:+--train-limit "$TRAIN_LIMIT"} ${EPOCHS:+--epochs "$EPOCHS"} ${DRY:+$less} \
