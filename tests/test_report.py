@@ -316,7 +316,8 @@ def test_the_area_under_the_drawn_curve_is_the_auroc(tied):
     points = np.array([[float(n) for n in point.split()] for point in path.split("L")])
     x = (points[:, 0] - points[0, 0]) / (points[-1, 0] - points[0, 0])
     y = (points[:, 1] - points[0, 1]) / (points[-1, 1] - points[0, 1])
-    assert np.trapezoid(y, x) == pytest.approx(auroc(known, other), abs=0.006)  # drawn to a tenth of a pixel
+    area = (np.diff(x) * (y[1:] + y[:-1]) / 2).sum()
+    assert area == pytest.approx(auroc(known, other), abs=0.006)  # drawn to a tenth of a pixel
 
 
 def test_plots_bear_scores_without_a_range():
