@@ -197,7 +197,7 @@ collect() {
 
 # Each step as on two machines: packed, run in another folder, collected, and again, until pack says that it is finished.
 dry_run() {
-    local step round there
+    local step round
     there=$(mktemp -d)
     trap 'rm -rf "$there"' EXIT
     export RUNS=runs/gpu-dry LIMIT=${LIMIT_DRY:-4} TRAIN_LIMIT=64 EPOCHS=1 DRY=yes
