@@ -309,7 +309,8 @@ def sizes(name: str, batches: list[int]) -> list[int]:
     """Return the batch sizes that a contender is timed at."""
     if name in SLOW - {"nngeometry"}:
         return [1] if name in ONE_BY_ONE else [16]
-    return [b for b in batches if name not in SLOW or b <= 64]
+    limit = 64 if name in SLOW else 256 if name == "kronfluence" else math.inf
+    return [b for b in batches if b <= limit]
 
 
 def peak_memory(kind: str, detector: str, queue: "multiprocessing.Queue[float]") -> None:
