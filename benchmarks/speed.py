@@ -98,7 +98,7 @@ def outputs_of_layers(model: oodkit.GenerativeModel, images: Tensor, layers: lis
 class Contenders:
     """What is timed: functions of a batch of images on the device, by name."""
 
-    def __init__(self, kind: str, detectors: list[str], device: torch.device) -> None:
+    def __init__(self, kind: str, detectors: list[str], device: torch.device, peers: bool) -> None:
         name, self.shape = MODELS[kind]
         self.model = oodkit.create_model(name, self.shape, device=device).eval()
         with torch.no_grad():
@@ -133,7 +133,7 @@ class Contenders:
         convolutions = all(isinstance(dict(self.model.named_modules()).get(n), torch.nn.Conv2d) for n in self.layers)
         for peer, prepare in {"kronfluence": self.kronfluence, "nngeometry": self.nngeometry}.items():
             with contextlib.suppress(ImportError):
-                if convolutions and device.type == "cpu":
+                if peers and convolutions and device.type == "cpu":
                     self.work[peer] = prepare()
 
     def forward(self, images: Tensor) -> None:
@@ -408,6 +408,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=256, help="images in one timing, at most [256; --quick: 64]")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument(
+        "--no-peers", action="store_true", help="leave out kronfluence and nngeometry, whose fits are long"
+    )
     parser.add_argument("--quick", action="store_true", help="less of all: about 3 minutes on 2 cores")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     args = parser.parse_args()
@@ -432,7 +435,8 @@ def main() -> None:
         print(", ".join(f"{key} {value}" for key, value in settings.items()))
     for kind in models:
         print(f"measuring {kind} …", file=sys.stderr)
-        of_model = report(kind, Contenders(kind, args.detector.split(","), device), batches, rounds, images, limit)
+        contenders = Contenders(kind, args.detector.split(","), device, not args.no_peers)
+        of_model = report(kind, contenders, batches, rounds, images, limit)
         if not args.json:  # at once: where the time runs out, what is measured is there
             show(of_model)
         rows += of_model
