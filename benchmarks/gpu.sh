@@ -35,7 +35,7 @@ SPECS=benchmarks/paper
 # `commands`, one after the other. A dry run adds `less` to the spec.
 describe() {
     data="" spec="" folder=$1 together=1 commands=() less=""
-    # Four times the width makes inputs of 8,193 and more: one eigendecomposition takes a core of a CPU five minutes.
+    # Four times the width makes inputs of 8,193 and more: one eigendecomposition takes a CPU core minutes.
     local narrow="--set rose-ekfac.layers=trunk.0"
     local grey="fashion-mnist-train.npz fashion-mnist-test.npz" cifar10="cifar10-train.zip cifar10-test.zip"
     local small="mnist-test.npz notmnist-test.npz" stand_ins="rendered-digits.zip tiny-images.zip"
