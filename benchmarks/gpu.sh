@@ -197,7 +197,7 @@ collect() {
 
 # Each step as on two machines: packed, run in another folder, collected, and again, until pack says that it is finished.
 dry_run() {
-    local step round
+    local step round finished
     there=$(mktemp -d)
     trap 'rm -rf "$there"' EXIT
     export RUNS=runs/gpu-dry LIMIT=${LIMIT_DRY:-4} TRAIN_LIMIT=64 EPOCHS=1 DRY=yes
@@ -205,10 +205,10 @@ dry_run() {
     for step in ${*:-$STEPS}; do
         describe "$step"
         export SEEDS && SEEDS=$(seq -s ' ' 0 $((together - 1)))
+        finished=no
         for round in 1 2 3 4 5 6; do
             rm -rf "${there:?}"/* "$there/.venv"
             (pack "$step")
-            if [ -n "$spec" ] && [ -z "$(next_seeds "$step")" ]; then break; fi
             git ls-files -co --exclude-standard -z | xargs -0 cp --parents -t "$there" 2>/dev/null || true
             mkdir -p "$there/build" && cp -r $CARRIED "$there/build/"
             (
@@ -220,9 +220,10 @@ dry_run() {
                 echo "$step, round $round: brings back $(ls out | wc -l) files, $(($(size_of out) / 1024)) KiB."
             )
             collect "$there/out"
-            if [ -z "$spec" ] && ! grep -q "ran out of time" "$there/log"; then break; fi
+            if [ -n "$spec" ] && [ -z "$(next_seeds "$step")" ]; then (pack "$step") && finished=yes && break; fi
+            if [ -z "$spec" ] && ! grep -q "ran out of time" "$there/log"; then finished=yes && break; fi
         done
-        if [ "$round" = 6 ]; then echo "gpu.sh: $step is not finished after six rounds." >&2; exit 1; fi
+        if [ $finished = no ]; then echo "gpu.sh: $step is not finished after six rounds." >&2; exit 1; fi
     done
 }
 
