@@ -91,15 +91,23 @@ def fit_curvature(
             totals: dict[str, dict[str, Tensor]] = {name: {} for name in approximations}
             for gradients in in_batches(gradients_of, ours.images, batch_size, model.device):
                 for name, gradient in gradients.items():
-                    # float64: float32 products leave rounding errors in F's small eigenvalues, larger than the damping
-                    for key, value in approximations[name].sums(gradient.double(), number).items():
-                        total = totals[name].get(key)
-                        totals[name][key] = value.double() if total is None else total.add_(value)
+                    for part in gradient.split(_few(gradient)):
+                        # float64: float32 products leave rounding errors in F's small eigenvalues, larger than the
+                        # damping
+                        for key, value in approximations[name].sums(part.double(), number).items():
+                            total = totals[name].get(key)
+                            totals[name][key] = value.double() if total is None else total.add_(value)
                 bar.advance()
             for name, approximation in approximations.items():
-                totals[name] = {key: summed(value, len(images)) for key, value in totals[name].items()}
-                if not all(t.isfinite().all() for t in totals[name].values()):
+                # popped: sums of one wide layer after the other may go before the next one's eigenvectors are there
+                sums = {key: summed(value, len(images)) for key, value in totals.pop(name).items()}
+                if not all(t.isfinite().all() for t in sums.values()):
                     raise ImageError(f"gradients of layer {name!r} are not finite on the fitting images.")
-                approximation.state |= approximation.end_pass(totals[name], len(images), number)
+                approximation.state |= approximation.end_pass(sums, len(images), number)
     for approximation in approximations.values():  # scoring multiplies in the model's own precision
         approximation.state = {key: value.to(model.dtype) for key, value in approximation.state.items()}
+
+
+def _few(gradient: LayerGradient) -> int:
+    """Return how many images' gradients come to 32 MB of float64, one at least."""
+    return max(1, 2**22 // (gradient.inputs[0].numel() + gradient.outputs[0].numel()))

@@ -62,7 +62,10 @@ class LayerGradient:
         if self.inputs.shape[1] == 1:  # one position: the square of an outer product is the product of the squares
             return self.outputs[:, 0].square().T @ self.inputs[:, 0].square()
         # squared after the sum over positions: F is of images, not of pixels
-        return torch.stack([part.dense().square_().sum(0) for part in self._parts()]).sum(0)
+        total = self.outputs.new_zeros(self.outputs.shape[2], self.inputs.shape[2])
+        for part in self._parts():
+            total += part.dense().square_().sum(0)
+        return total
 
     def weighted_squares(self, weight: Tensor) -> Tensor:
         """Return Σ_oi weight[o, i]·s[n, o, i]², (N,): a quadratic form with a diagonal matrix, (O, I)."""
@@ -70,15 +73,16 @@ class LayerGradient:
             return (self.outputs[:, 0].square() @ weight * self.inputs[:, 0].square()).sum(1)
         return torch.cat([part.dense().square_().flatten(1) @ weight.flatten() for part in self._parts()])
 
+    def split(self, count: int) -> list["LayerGradient"]:
+        """Return the same, `count` images at a time; nothing is copied."""
+        starts = range(0, len(self.inputs), count)
+        return [LayerGradient(self.inputs[n : n + count], self.outputs[n : n + count]) for n in starts]
+
     def _parts(self) -> list["LayerGradient"]:
         """Return the images some at a time, so that their dense gradients stay in the cache, or in a GPU's memory."""
         numbers = self.inputs.shape[2] * self.outputs.shape[2]
         budget = 2**18 * torch.get_num_threads() if self.inputs.device.type == "cpu" else 2**27
-        size = max(1, budget // numbers)
-        return [
-            LayerGradient(self.inputs[start : start + size], self.outputs[start : start + size])
-            for start in range(0, len(self.inputs), size)
-        ]
+        return self.split(max(1, budget // numbers))
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ the outputs' side first.
 """
 
 import copy
+import subprocess
+import sys
 from functools import partial
 
 import numpy as np
@@ -343,3 +345,31 @@ def test_kronfluence_finds_the_same_eigenvalues_and_scores(kronfluence_results):
     for name, layer in layers.items():
         assert_same(layer.state["eigenvalues"], eigenvalues[name], rtol=1e-6)
         assert_same(ours[name], scores[name], rtol=1e-6)
+
+
+WIDE = """
+import resource, torch, oodkit
+from torch import nn
+from oodkit_rose.ekfac import Ekfac
+
+class Wide(oodkit.GenerativeModel):
+    def __init__(self):
+        super().__init__((1, 32, 32), oodkit.ModelOptions())
+        self.layer = nn.Linear(512, 512)
+
+    def log_prob(self, images):
+        return -self.layer(images.to(self.dtype).view(-1, 2, 512) / 255).square().flatten(1).sum(1)
+
+images = oodkit.ImageSet("random", "train", torch.randint(256, (256, 1, 32, 32), dtype=torch.uint8))
+for count in (4, 256):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    few = images.select(torch.arange(count))
+    oodkit.fit_curvature(Wide(), few, {"layer": Ekfac(oodkit.DampingOptions())}, batch_size=count)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def test_fitting_many_images_at_once_does_not_hold_their_dense_gradients():
+    """256 gradients of 512 by 513 weights would be 538 MB of float64."""
+    done = subprocess.run([sys.executable, "-c", WIDE], check=True, capture_output=True, text=True)
+    assert int(done.stdout) < 100, "MiB, beyond what four images take"

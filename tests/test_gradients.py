@@ -361,6 +361,7 @@ def test_factored_forms_agree_with_the_dense_gradient(n, s, o, i, seed):
         assert_same(gradient.sum_of_squares(), (dense**2).sum(0))
         assert_same(gradient.weighted_squares(weight), (dense**2 * weight).sum((1, 2)))
     assert LayerGradient.from_dense(dense).inputs.shape[1] == min(o, i)
+    assert_same(torch.cat([part.dense() for part in factored.split(2)]), dense)
 
 
 def test_a_layer_with_a_forward_of_its_own_is_taken_by_its_parameters_only():

@@ -30,10 +30,10 @@ class Ekfac(CurvatureApproximation):
         """Return the bases after the first pass, the eigenvalues Σ after the second."""
         if number == 1:
             return {"eigenvalues": sums["squares"] / count}
-        # float64: in float32 the small eigenvalues of a 2049-wide input come out negative
+        # float64: in float32 the small eigenvalues of a 2049-wide input come out negative; the mean has the sum's bases
         return {
-            "basis_in": torch.linalg.eigh(sums["inputs"] / count).eigenvectors,
-            "basis_out": torch.linalg.eigh(sums["outputs"] / count).eigenvectors,
+            "basis_in": torch.linalg.eigh(sums["inputs"]).eigenvectors,
+            "basis_out": torch.linalg.eigh(sums["outputs"]).eigenvectors,
         }
 
     def quadratic_form(self, gradient: LayerGradient) -> Tensor:
