@@ -272,9 +272,7 @@ def test_every_name_is_escaped(tmp_path):
 def test_markdown_says_what_is_missing(tmp_path):
     runs = runs_of(tmp_path / "run", cell("mnist", 0.9), cell("noise", 0.996), missing={"kmnist": "not here"})
     text = as_markdown(runs)
-    (row,) = [line for line in text.splitlines() if line.startswith("| rose-ekfac")]
-    columns = [part.strip() for part in text.splitlines()[2].strip("|").split("|")]
-    values = dict(zip(columns, (part.strip() for part in row.strip("|").split("|")), strict=True))
+    (values,) = rows_of(text, "rose-ekfac")
     assert values["mnist"] == "0.900 (0.995, -0.095)"
     assert values["noise"] == "0.996 (0.996, 0.000)"
     assert values["kmnist"] == "no data (0.997)"

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from oodkit.bench.metrics import auprc, auroc, fpr_at_tpr
 
-__all__ = ["METRICS", "OVERALL", "Cell", "measure", "not_finite"]
+__all__ = ["METRICS", "OVERALL", "UNSTEADY", "Cell", "measure", "not_finite", "unsteady"]
 
 OVERALL = "overall"  # the OOD "set" that mixes all of a run's OOD sets
 METRICS = ("auroc", "auprc", "fpr95", "fpr80")  # those that tables show
+UNSTEADY = 0.01  # a larger spread over batch sizes is no rounding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,7 @@ class Cell:
     versions: dict[str, str]
     date: str  # UTC, ISO 8601
     model_file: str = ""  # of a model that was trained before the run
+    batch_spread: float | None = None  # see `Scores`; of the ID scores
 
 
 def measure(id_scores: Tensor, ood_scores: Tensor) -> dict[str, Any]:  # Any: int or float
@@ -71,3 +73,14 @@ def not_finite(cells: Iterable[Cell]) -> list[str]:
         for cell in cells
         if cell.ood != OVERALL and (cell.non_finite_id or cell.non_finite_ood)
     ]
+
+
+def unsteady(cells: Iterable[Cell]) -> list[str]:
+    """Return a sentence for each detector and seed whose scores depend on the batch that an image comes in."""
+    sentences = [
+        f"{cell.detector}, seed {cell.seed}: scored alone, an image of {cell.id} moves by {cell.batch_spread:.2g} "
+        f"deviations of the ID scores. A score must not depend on its neighbours: see `oodkit check {cell.detector}`."
+        for cell in cells
+        if cell.batch_spread is not None and cell.batch_spread > UNSTEADY
+    ]
+    return list(dict.fromkeys(sentences))

@@ -1,10 +1,11 @@
 """`Figure`: a mean over seeds with its standard deviation, as tables and reports print it."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-__all__ = ["LOWER_IS_BETTER", "Figure", "worst_of"]
+__all__ = ["LOWER_IS_BETTER", "Figure", "speed_text", "worst_of"]
 
 LOWER_IS_BETTER = {"fpr95", "fpr80", "fpr95_ood", "fpr80_ood"}
 
@@ -29,3 +30,9 @@ class Figure:
 def worst_of(metric: str) -> Callable[[list[float]], float]:
     """Return what picks the worst of a metric's values."""
     return max if metric in LOWER_IS_BETTER else min
+
+
+def speed_text(images_per_second: float) -> str:
+    """Return a speed with two digits that mean something, and never 0."""
+    decimals = 0 if images_per_second >= 10 else max(1, 1 - math.floor(math.log10(images_per_second)))
+    return f"{images_per_second:,.{decimals}f}"

@@ -46,6 +46,9 @@ class Scores:
 
     `lowest` and `highest` are the images with the extreme scores, uint8 (n, C, H, W), the extreme one first; beside
     them their reconstructions, where the detector's model has them.
+
+    `batch_spread`, of ID images: a few of them are scored once more, each alone; the greatest change of a score, in
+    standard deviations of `values`. 1e6 stands for more, and for infinite. None: it was not measured.
     """
 
     values: Tensor
@@ -55,6 +58,7 @@ class Scores:
     highest: Tensor
     lowest_reconstructed: Tensor | None = None
     highest_reconstructed: Tensor | None = None
+    batch_spread: float | None = None
 
 
 def read_cells(rows: bytes) -> tuple[list[Cell], int]:
@@ -103,6 +107,7 @@ def read_scores(folder: Path, key: str) -> Scores | None:
                 tensors["highest"],
                 tensors.get("lowest_reconstructed"),
                 tensors.get("highest_reconstructed"),
+                header.get("batch_spread"),
             )
         except KeyError as error:
             raise ArtifactError(f"{path}: {error} is missing.") from error
@@ -231,6 +236,8 @@ class RunFolder:
             RunFolderError: no space, or no permission.
         """
         header = {"images_per_second": scores.images_per_second, "device": scores.device, **about}
+        if scores.batch_spread is not None:
+            header["batch_spread"] = scores.batch_spread
         tensors = {"scores": scores.values, "lowest": scores.lowest, "highest": scores.highest}
         for name in ("lowest_reconstructed", "highest_reconstructed"):
             if (images := getattr(scores, name)) is not None:

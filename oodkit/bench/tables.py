@@ -1,7 +1,6 @@
 """What a finished run looks like: tables for people, one JSON document for programs."""
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import asdict
 from statistics import fmean
@@ -12,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from oodkit.bench.cell import METRICS, OVERALL, Cell, not_finite
-from oodkit.bench.figure import Figure, worst_of
+from oodkit.bench.cell import METRICS, OVERALL, Cell, not_finite, unsteady
+from oodkit.bench.figure import Figure, speed_text, worst_of
 from oodkit.bench.runner import BenchResult
 
 __all__ = ["as_json", "failure_text", "print_tables"]
@@ -35,7 +34,7 @@ def print_tables(result: BenchResult, console: Console) -> None:
     if len(detectors) > 1:
         for table in _comparison(result, detectors, console.width):
             console.print(table)
-    for sentence in not_finite(result.cells):
+    for sentence in (*not_finite(result.cells), *unsteady(result.cells)):
         console.print(Text(sentence, style="yellow"), soft_wrap=True)
     console.print(Text(LEGEND, style="dim"))
     made = len(result.cells) - result.reused
@@ -151,11 +150,7 @@ def _as_text(figure: Figure | None, metric: str) -> Text:
 
 def _speed(cells: list[Cell]) -> str:
     speeds = [cell.images_per_second for cell in cells if cell.images_per_second is not None]
-    if not speeds:
-        return ""
-    mean = fmean(speeds)
-    # Two digits that mean something, and never 0.
-    return f"{mean:,.0f}" if mean >= 10 else f"{mean:.{max(1, 1 - math.floor(math.log10(mean)))}f}"
+    return speed_text(fmean(speeds)) if speeds else ""
 
 
 def _comparison(result: BenchResult, detectors: list[str], width: int) -> list[Table]:

@@ -1,6 +1,7 @@
 """What one seed and one detector of a run need: each thing is found in the run folder, or made and kept there."""
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -8,6 +9,7 @@ from platform import python_version
 from typing import Any, Generic, TypeVar
 
 import torch
+from torch import Tensor
 
 from oodkit import __version__
 from oodkit.bench.cell import OVERALL, Cell, measure
@@ -27,6 +29,8 @@ __all__ = ["DetectorWork", "SeedWork"]
 
 SHARE_OF_MIX = 1000  # images of each OOD set in the overall mix, at most
 EXAMPLES = 6  # images with the lowest scores, and with the highest, that are kept beside the scores
+ALONE = 8  # ID images, at most, that are scored once more, one by one
+MOST = 1e6  # a spread over batch sizes that stands for more, and for infinite
 SHOWN_SKIPPED = 20  # sentences about unreadable files that a row keeps, at most
 
 Made = TypeVar("Made")
@@ -199,6 +203,7 @@ class DetectorWork:
                 "model": plan.model.origin if self.planned.needs_model else "",
                 **self._outside_versions(),
             },
+            batch_spread=known.batch_spread,
             model_file=str(plan.model_file) if plan.model_file is not None and self.planned.needs_model else "",
             date=datetime.now(UTC).isoformat(timespec="seconds"),
             **measure(known.values, other),
@@ -250,6 +255,8 @@ class DetectorWork:
             scores = self.folder.scores(key)
             if scores is None:
                 scores = _score(self._detector(), images, self._memory)
+                if images is self.sets.test:
+                    scores = replace(scores, batch_spread=_batch_spread(self._detector(), images, scores.values))
                 if self.planned.needs_model:
                     scores = _with_reconstructions(scores, self._detector().model)
                 self.folder.write_scores(key, scores, detector=self.planned.name, images=images.name, seed=self.seed)
@@ -275,6 +282,26 @@ def _score(detector: Detector[Any], images: ImageSet, memory: Memory | None) -> 
     order = scores.argsort(stable=True)
     extremes = images.images[order[:EXAMPLES]].clone(), images.images[order.flip(0)[:EXAMPLES]].clone()
     return Scores(scores, len(values[-1]) / max(seconds, 1e-9), device_name(detector.device), *extremes)
+
+
+def _batch_spread(detector: Detector[Any], images: ImageSet, values: Tensor) -> float | None:  # Any: as above
+    """Return how far scores move when their images are scored alone; see `Scores`. None: all were scored so."""
+    size = detector.batch_size
+    if size == 1:
+        return None
+    few = torch.linspace(0, len(images) - 1, min(ALONE, len(images))).long()
+    detector.batch_size = 1
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of NaN: that was said when all were scored
+            alone = detector.score(images.select(few)).double()
+    finally:
+        detector.batch_size = size
+    among = values[few].double()
+    change = float((alone - among).abs().masked_fill(alone == among, 0.0).max())  # inf − inf is no change
+    finite = values[values.isfinite()].double()
+    deviation = float(finite.std()) if len(finite) > 1 else 0.0
+    return min(change / max(deviation, 1e-300), MOST)
 
 
 def _with_reconstructions(scores: Scores, model: GenerativeModel) -> Scores:

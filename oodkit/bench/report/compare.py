@@ -4,9 +4,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, pstdev
 
+from oodkit.bench.cell import UNSTEADY
 from oodkit.bench.report.runs import Runs, Section, Series
 
-__all__ = ["METRICS", "Gap", "OptionGroup", "Swept", "differences", "gaps", "option_groups", "signed", "swept"]
+__all__ = [
+    "METRICS",
+    "SPREAD",
+    "Gap",
+    "OptionGroup",
+    "Swept",
+    "differences",
+    "gaps",
+    "option_groups",
+    "signed",
+    "swept",
+]
 
 METRICS = {  # of a report, in its order
     "auroc": "AUROC",
@@ -15,6 +27,11 @@ METRICS = {  # of a report, in its order
     "fpr95": "FPR95, ID positive",
     "fpr80_ood": "FPR80, OOD positive (Table 5 of the paper)",
 }
+SPREAD = (
+    "Spread over batch sizes: a few ID test images are scored once more, each alone; the greatest change of a score "
+    f"over all seeds, in standard deviations of the ID scores. Above {UNSTEADY:g} it is no rounding: the score depends "
+    "on the batch that an image comes in."
+)
 TOLERANCE = 0.02  # a larger difference from the paper is a gap
 
 

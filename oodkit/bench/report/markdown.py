@@ -1,7 +1,8 @@
 """The report's AUROCs as Markdown: ours, the paper's, the difference."""
 
-from oodkit.bench.cell import OVERALL, not_finite
-from oodkit.bench.report.compare import differences, gaps, signed, swept
+from oodkit.bench.cell import OVERALL, not_finite, unsteady
+from oodkit.bench.figure import speed_text
+from oodkit.bench.report.compare import SPREAD, differences, gaps, signed, swept
 from oodkit.bench.report.runs import Runs, Section, Series
 
 __all__ = ["as_markdown"]
@@ -12,11 +13,12 @@ def as_markdown(runs: Runs) -> str:
     parts = []
     for section in runs.sections:
         parts += [f"## {_text(section.title)}", "", *_table(runs, section), "", *_controls(section), *_sweeps(section)]
+        parts += _cost(section)
     compared, large = differences(runs), gaps(runs)
     if compared:
         parts += [f"{len(compared) - len(large)} of {len(compared)} AUROCs are within 0.02 of the paper's.", ""]
-    if infinite := not_finite(runs.cells):
-        parts += [*(f"- {_text(sentence)}" for sentence in infinite), ""]
+    if sentences := [*not_finite(runs.cells), *unsteady(runs.cells)]:
+        parts += [*(f"- {_text(sentence)}" for sentence in sentences), ""]
     if runs.missing:
         parts += [f"No data: {_text(', '.join(runs.missing))}.", ""]
     dates = sorted(cell.date[:10] for cell in runs.cells)
@@ -71,6 +73,15 @@ def _sweeps(section: Section) -> list[str]:
             lines.append(f"| {_text(line.label)} | {' | '.join([*cells, *sums])} |")
         lines.append("")
     return lines
+
+
+def _cost(section: Section) -> list[str]:
+    lines = [SPREAD, "", "| detector | images/s | spread over batch sizes |", "| --- | --- | --- |"]
+    for one in section.series:
+        speed = "" if one.images_per_second is None else speed_text(one.images_per_second)
+        spread = "" if one.batch_spread is None else f"{one.batch_spread:.2g}"
+        lines.append(f"| {_text(one.label)} | {speed} | {spread} |")
+    return [*lines, ""]
 
 
 def _swept(value: float | None, paper: float | None) -> str:

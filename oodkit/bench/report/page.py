@@ -12,10 +12,20 @@ from PIL import Image
 from torch import Tensor
 
 from oodkit import __version__
-from oodkit.bench.cell import OVERALL, Cell, not_finite
-from oodkit.bench.figure import Figure
+from oodkit.bench.cell import OVERALL, UNSTEADY, Cell, not_finite, unsteady
+from oodkit.bench.figure import Figure, speed_text
 from oodkit.bench.report import plots
-from oodkit.bench.report.compare import METRICS, Gap, Swept, differences, gaps, option_groups, signed, swept
+from oodkit.bench.report.compare import (
+    METRICS,
+    SPREAD,
+    Gap,
+    Swept,
+    differences,
+    gaps,
+    option_groups,
+    signed,
+    swept,
+)
 from oodkit.bench.report.explained import SIDE, explained
 from oodkit.bench.report.runs import Runs, Section, Series
 from oodkit.bench.store import Scores
@@ -40,11 +50,11 @@ def as_html(runs: Runs, *, explain: bool = False) -> str:
             _sweeps(section),
             _by_option(section),
         ]
-        body += [_runtime(section), _roc_curves(runs, section)]
+        body += [_runtime(section), _cost(section), _roc_curves(runs, section)]
         body += [_details(METRICS[metric], _table(runs, section, metric)) for metric in METRICS if metric != "auroc"]
         body += [_histograms(runs, section), _examples(runs, section)]
         body += [_explanations(runs, section)] if explain else []
-    body += [_gaps(runs), _infinite(runs), _missing(runs), _settings(runs)]
+    body += [_gaps(runs), _infinite(runs), _unsteady(runs), _missing(runs), _settings(runs)]
     rule = Template(
         ".line.c$i { stroke: var(--c$i); } .fill.c$i { fill: var(--c$i); } i.c$i { background: var(--c$i); }"
     )
@@ -223,6 +233,26 @@ def _runtime(section: Section) -> str:
     return f"<h3>Speed of scoring and AUROC</h3>{_legend(shown)}{drawn}"
 
 
+def _cost(section: Section) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(one.label)}</td>"
+        f"{EMPTY if one.images_per_second is None else f'<td>{speed_text(one.images_per_second)}</td>'}"
+        f"{_spread(one.batch_spread)}</tr>"
+        for one in section.series
+    )
+    head = "<th>detector</th><th>images/s</th><th>spread over batch sizes</th>"
+    return (
+        f"<h3>Speed, and spread over batch sizes</h3><p>{SPREAD}</p>"
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    )
+
+
+def _spread(value: float | None) -> str:
+    if value is None:
+        return EMPTY
+    return f"<td{' class=d4' if value > UNSTEADY else ''}>{value:.2g}</td>"
+
+
 def _pairs(runs: Runs, one: Series, ood: str) -> tuple[np.ndarray, np.ndarray] | None:
     """Return the scores of ID and OOD images of the first seed, where they are kept."""
     if ood not in one.cells:
@@ -350,6 +380,11 @@ def _gaps(runs: Runs) -> str:
 def _infinite(runs: Runs) -> str:
     sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in not_finite(runs.cells))
     return sentences and f"<h2>Infinite scores</h2>{sentences}"
+
+
+def _unsteady(runs: Runs) -> str:
+    sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in unsteady(runs.cells))
+    return sentences and f"<h2>Scores that depend on the batch</h2>{sentences}"
 
 
 def _missing(runs: Runs) -> str:

@@ -73,6 +73,12 @@ class Series:
         speeds = sorted(c.images_per_second for cells in self.cells.values() for c in cells if c.images_per_second)
         return speeds[len(speeds) // 2] if speeds else None
 
+    @property
+    def batch_spread(self) -> float | None:
+        """The greatest of its rows."""
+        spreads = [c.batch_spread for cells in self.cells.values() for c in cells if c.batch_spread is not None]
+        return max(spreads, default=None)
+
 
 @dataclass(frozen=True)
 class Section:

@@ -55,6 +55,19 @@ class Undefined(Brightness):
         return super()._score(images) * float("nan")
 
 
+class Neighbourly(Brightness):
+    """Its score depends on the other images of the batch."""
+
+    def _score(self, images):
+        scores = super()._score(images)
+        return scores - scores.mean()
+
+
+class Lonely(Brightness):
+    def _score(self, images):
+        return super()._score(images) * (1.0 if len(images) > 1 else float("nan"))
+
+
 class Mortal(Brightness):
     """Notes each fit in fits.txt; its process is killed once, in the middle of scoring, where kill-me lies."""
 

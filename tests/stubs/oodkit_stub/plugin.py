@@ -21,6 +21,8 @@ def oodkit_detectors():
         DetectorSpec(name="picky", target=f"{DETECTORS}:Picky", summary="refuses to be fitted", model="none"),
         DetectorSpec(name="mortal", target=f"{DETECTORS}:Mortal", summary="brightness, killed once", model="none"),
         DetectorSpec(name="undefined", target=f"{DETECTORS}:Undefined", summary="NaN", model="none"),
+        DetectorSpec(name="neighbourly", target=f"{DETECTORS}:Neighbourly", summary="by its batch", model="none"),
+        DetectorSpec(name="lonely", target=f"{DETECTORS}:Lonely", summary="NaN for an image alone", model="none"),
         DetectorSpec(
             name="latent-only", target=f"{DETECTORS}:Brightness", summary="needs an encoder", model="latent-variable"
         ),
