@@ -30,10 +30,10 @@ lock: .venv/installed-dev  ## writes requirements-test.txt from what is installe
 	$(BIN)/python -m pip freeze --exclude-editable | grep -vE '^(torch|torchvision|pip|oodkit)(==| @)' | \
 		uv pip compile --no-deps --generate-hashes --no-annotate --no-header --python $(BIN)/python - -o requirements-test.txt
 
-test-reference: .venv/installed-dev  ## the paper's figures from its own weights: needs the reference folder
+test-reference: .venv/installed-dev  ## the paper's figures from its own weights: needs OODKIT_REFERENCE and OODKIT_DATA
 	$(BIN)/python -m pytest -m slow
 
-paper-cpu: .venv/installed-dev  ## what two cores can do of the paper in half an hour: needs the reference folder
+paper-cpu: .venv/installed-dev  ## what two cores can do of the paper in half an hour: needs the same two
 	$(BIN)/python benchmarks/paper_cpu.py
 
 speed: .venv/installed-dev  ## how fast, as ratios in one run; wants an idle machine

@@ -2,16 +2,14 @@
 
     python benchmarks/explanations.py docs/explain.png
 
-It needs the authors' weights and the real sets (reference.py says where they are looked
-for); a minute on one core.
+It needs the authors' weights (OODKIT_REFERENCE) and the real sets (OODKIT_DATA); a minute on one core.
 """
 
-import os
 import sys
 
 import torch
 from PIL import Image
-from reference import DATA, reference_vae
+from reference import reference_vae
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -27,7 +25,6 @@ def images_of(name: str, count: int) -> Tensor:
 
 
 def main() -> None:
-    os.environ.setdefault("OODKIT_DATA", str(DATA))
     train = oodkit.load_images("fashion-mnist", "train", limit=1200, image_shape=SHAPE)
     detector = oodkit.create_detector("statistics-density", reference_vae("fashion-mnist-n32-z100-seed1")).fit(train)
     noise, digit, sole = images_of("fashion-mnist", 3)

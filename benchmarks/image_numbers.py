@@ -1,16 +1,15 @@
 """Numbers of each image of many sets, kept in a folder: what density_search.py and beyond.py work on.
 
-They need the real sets, and for the paper's VAEs the authors' weights (reference.py says where they are looked for).
+They need the real sets (OODKIT_DATA), and for the paper's VAEs the authors' weights (OODKIT_REFERENCE).
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from reference import DATA, reference_vae
+from reference import reference_vae
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
@@ -142,7 +141,6 @@ def image_sets(
     args: argparse.Namespace, shape: tuple[int, int, int]
 ) -> tuple[oodkit.ImageSet, oodkit.ImageSet, oodkit.ImageSet, dict[str, Callable[[], Tensor]]]:
     """Return the training images that make F, those of the density, those held back; and every set by its name."""
-    os.environ.setdefault("OODKIT_DATA", str(DATA))
     f, d, h = args.train
     train = oodkit.load_images(args.id, "train", limit=f + d + h, seed=args.seed, image_shape=shape)
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(args.seed))

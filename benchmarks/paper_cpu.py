@@ -13,7 +13,7 @@ import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from reference import DATA, REFERENCE, reference_vae
+from reference import folder_of, reference_vae
 
 from oodkit.cli import main as oodkit
 
@@ -33,11 +33,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trial", action="store_true", help="10 test images of each set, 60 training images")
     args = parser.parse_args()
+    for variable in ("OODKIT_DATA", "OODKIT_REFERENCE"):
+        os.environ[variable] = str(folder_of(variable).resolve())
     os.chdir(ROOT)
-    os.environ["OODKIT_DATA"] = str(DATA)
-    for folder, variable in ((DATA, "OODKIT_DATA"), (REFERENCE, "OODKIT_REFERENCE")):
-        if not folder.is_dir():
-            sys.exit(f"paper-cpu: there is no folder {folder}; set {variable}.")
     (FOLDER / "weights").mkdir(parents=True, exist_ok=True)
     for ours, theirs in WEIGHTS.items():
         file = FOLDER / "weights" / f"{ours}.oodkit"
@@ -56,14 +54,13 @@ def main() -> int:
 def publish(run: Path, folder: Path) -> None:
     """Write rows and report, without the names of this machine's folders."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [
-        json.loads(line) for line in (run / "results.jsonl").read_text().replace(str(DATA), "$OODKIT_DATA").splitlines()
-    ]
+    data = os.environ["OODKIT_DATA"]
+    rows = [json.loads(line) for line in (run / "results.jsonl").read_text().replace(data, "$OODKIT_DATA").splitlines()]
     for row in rows:
         row.pop("check", None)  # it was of the names that have been replaced
     (folder / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if (run / "missing.json").exists():
-        (folder / "missing.json").write_text((run / "missing.json").read_text().replace(str(DATA), "$OODKIT_DATA"))
+        (folder / "missing.json").write_text((run / "missing.json").read_text().replace(data, "$OODKIT_DATA"))
     shutil.copytree(run / "scores", folder / "scores", dirs_exist_ok=True)
     oodkit(["report", str(folder), "--out", str(folder / "report.html")])
     shutil.rmtree(folder / "scores")  # they are in the page, as curves

@@ -1,19 +1,20 @@
 """The authors' trained VAEs and scores, where a copy of them is at hand: what the paper's figures are checked against.
 
-They are looked for in OODKIT_REFERENCE, or in `../shared/reference` beside the project; the images in OODKIT_DATA,
-or in `../shared/data`.
+OODKIT_REFERENCE is the folder that has them: `weights/vae-*.safetensors` and `scores.npz`.
 """
 
 import os
+import sys
 from pathlib import Path
 
 from safetensors.torch import load_file
 
 import oodkit
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-REFERENCE = Path(os.environ.get("OODKIT_REFERENCE", SHARED / "reference"))
-DATA = Path(os.environ.get("OODKIT_DATA", SHARED / "data"))
+HOLDS = {
+    "OODKIT_REFERENCE": "the folder with the authors' weights and scores",
+    "OODKIT_DATA": "the folder with the image sets",
+}
 
 # our module -> theirs, for a VAE of width n with nz latent dimensions and c channels
 NAMES = {
@@ -35,9 +36,18 @@ NAMES = {
 }
 
 
+def folder_of(variable: str) -> Path:
+    """Return the folder that an environment variable names; where it names none, the program ends with a sentence."""
+    if not (named := os.environ.get(variable)):
+        sys.exit(f"{variable} is not set; it must be {HOLDS[variable]}.")
+    if not Path(named).is_dir():
+        sys.exit(f"{variable} is {named}, and there is no such folder; it must be {HOLDS[variable]}.")
+    return Path(named)
+
+
 def reference_vae(name: str) -> oodkit.GenerativeModel:
     """Return one of the authors' VAEs ("fashion-mnist-n32-z100-seed1", …) as ours, on the CPU."""
-    theirs = load_file(REFERENCE / "weights" / f"vae-{name}.safetensors")
+    theirs = load_file(folder_of("OODKIT_REFERENCE") / "weights" / f"vae-{name}.safetensors")
     n, c = theirs["encoder.main.input-conv.weight"].shape[:2]
     nz = theirs["encoder.conv1.weight"].shape[0]
     model = oodkit.create_model("vae", (c, 32, 32), width=n, latent=nz, device="cpu")

@@ -2,19 +2,18 @@
 
     python benchmarks/reference_tables.py [--model fashion-mnist|cifar10] [--fit 5000] [--test 1000]
 
-It needs the authors' weights and the real sets (reference.py says where they are looked for). Half an hour for
+It needs the authors' weights (OODKIT_REFERENCE) and the real sets (OODKIT_DATA). Half an hour for
 each model on one core: most of it is `nll`, with its 20 passes of the decoder.
 """
 
 import argparse
-import os
 import time
 from datetime import date
 from importlib.metadata import version
 from typing import Any
 
 import torch
-from reference import DATA, reference_vae
+from reference import reference_vae
 
 import oodkit
 from oodkit.bench.metrics import auroc
@@ -63,7 +62,6 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=1000, metavar="N", help="images of each set that are scored")
     parser.add_argument("--seed", type=int, default=0, help="of the draw of images and of all detectors")
     args = parser.parse_args()
-    os.environ["OODKIT_DATA"] = str(DATA)
     for name in args.model or list(WEIGHTS):
         print_table(name, args.fit, args.test, args.seed)
 

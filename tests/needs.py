@@ -1,11 +1,14 @@
-"""Marks of tests that need the real sets or the authors' weights: they skip, and say so, where there are none."""
+"""Marks of tests that need the real sets or the authors' weights: they skip, and say so, where none are named."""
+
+import os
 
 import pytest
-from reference import DATA, REFERENCE
 
 __all__ = ["needs_data", "needs_reference"]
 
 needs_reference = pytest.mark.skipif(
-    not REFERENCE.is_dir(), reason="the authors' weights are not at hand (OODKIT_REFERENCE)"
+    not os.environ.get("OODKIT_REFERENCE"), reason="set OODKIT_REFERENCE to the folder with the authors' weights"
 )
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the real test sets are not at hand (OODKIT_DATA)")
+needs_data = pytest.mark.skipif(
+    not os.environ.get("OODKIT_DATA"), reason="set OODKIT_DATA to the folder with the real test sets"
+)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from needs import needs_data, needs_reference
 from PIL import Image
-from reference import DATA, reference_vae
+from reference import reference_vae
 from torch import nn
 
 import oodkit
@@ -130,8 +130,7 @@ def reference_sets(names, count):
 
 @needs_reference
 @needs_data
-def test_paper_mnist(monkeypatch):
-    monkeypatch.setenv("OODKIT_DATA", str(DATA))
+def test_paper_mnist():
     model, sets = reference_sets(("fashion-mnist", "mnist"), 100)
     for name, distance in (("ic-png", 0.04), ("ic-jp2", ANOTHER_ENCODER)):
         detector = oodkit.create_detector(name, model, units="paper", device="cpu").fit(sets["fashion-mnist"])
@@ -142,8 +141,7 @@ def test_paper_mnist(monkeypatch):
 @needs_reference
 @needs_data
 @pytest.mark.slow
-def test_paper_table(monkeypatch):
-    monkeypatch.setenv("OODKIT_DATA", str(DATA))
+def test_paper_table():
     model, sets = reference_sets(("fashion-mnist", *PAPER["ic-png"]), 500)
     known = sets.pop("fashion-mnist")
     nll = oodkit.create_detector("nll", model, device="cpu").fit(known)

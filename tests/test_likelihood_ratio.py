@@ -6,7 +6,7 @@ Conformance (batches, order, save and load, bad input) is in test_conformance.py
 import pytest
 import torch
 from needs import needs_data, needs_reference
-from reference import DATA, reference_vae
+from reference import reference_vae
 from torch import nn
 
 import oodkit
@@ -198,8 +198,7 @@ PAPER = {
     ("count", "samples", "names"),
     [(150, 4, ["mnist", "constant"]), pytest.param(500, 20, list(PAPER), marks=pytest.mark.slow)],
 )
-def test_paper_s_auroc(count, samples, names, monkeypatch, tmp_path):
-    monkeypatch.setenv("OODKIT_DATA", str(DATA))
+def test_paper_s_auroc(count, samples, names, tmp_path):
     model = reference_vae("fashion-mnist-n32-z100-seed1")
     background = tmp_path / "background.oodkit"
     reference_vae("fashion-mnist-n32-z100-background").save(background)

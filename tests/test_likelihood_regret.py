@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from needs import needs_data, needs_reference
-from reference import DATA, reference_vae
+from reference import reference_vae
 from torch import nn
 from torch.distributions import Normal
 
@@ -277,10 +277,7 @@ def test_a_model_without_an_encoder_is_refused(name):
 
 def fashion_mnist_auroc(name, count, others, **options):
     """AUROC of `count` images a set, of the paper's Fashion-MNIST VAE."""
-    sets = [
-        oodkit.load_images(DATA / file, limit=count, image_shape=(1, 32, 32))
-        for file in ("fashion-mnist-test.npz", *others)
-    ]
+    sets = [oodkit.load_images(name, limit=count, image_shape=(1, 32, 32)) for name in ("fashion-mnist", *others)]
     detector = oodkit.create_detector(name, reference_vae("fashion-mnist-n32-z100-seed1"), **options).fit(sets[0])
     known, *scores = [detector.score(images) for images in sets]
     return [auroc(known, s) for s in scores]
@@ -290,9 +287,7 @@ def fashion_mnist_auroc(name, count, others, **options):
 @needs_reference
 @needs_data
 def test_the_paper_s_lr_e():
-    mnist, notmnist, omniglot = fashion_mnist_auroc(
-        "lr-e", 200, ["mnist-test.npz", "notmnist-test.npz", "omniglot.npz"]
-    )
+    mnist, notmnist, omniglot = fashion_mnist_auroc("lr-e", 200, ["mnist", "notmnist", "omniglot"])
     assert math.isclose(mnist, 0.964, abs_tol=0.03)  # Choi et al. 2021, table 2
     assert notmnist >= 0.98
     assert omniglot >= 0.98

@@ -1,7 +1,6 @@
 """Metrics against slow references, against what must hold for any scores, and against the paper's tables."""
 
 import csv
-import os
 from functools import cache
 from pathlib import Path
 
@@ -10,13 +9,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from needs import needs_reference
+from reference import folder_of
 
 from oodkit.bench.metrics import auprc, auroc, fpr_at_tpr
+from oodkit.bench.report import paper
 from oodkit.errors import OodkitError
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-REFERENCE = Path(os.environ.get("OODKIT_REFERENCE", SHARED / "reference"))
-TABLES = SHARED / "facts" / "paper-tables.csv"
+TABLES = Path(paper.__file__).with_name("paper.csv")
 
 # Few values, so that ties are common.
 scores = st.lists(st.sampled_from([-np.inf, -2.0, 0.0, 0.5, 1.0, 3.0, np.inf]), min_size=1, max_size=12)
@@ -149,7 +149,7 @@ DEVIATES = {
 
 @cache
 def reference_scores():
-    with np.load(REFERENCE / "scores.npz") as stored:
+    with np.load(folder_of("OODKIT_REFERENCE") / "scores.npz") as stored:
         return dict(stored)
 
 
@@ -175,10 +175,7 @@ def from_arrays(row):
     return fpr_at_tpr(known, other, tpr=0.8, positive="ood")
 
 
-@pytest.mark.skipif(
-    not ((REFERENCE / "scores.npz").is_file() and TABLES.is_file()),
-    reason="the authors' scores and the paper's tables are not on this machine (OODKIT_REFERENCE)",
-)
+@needs_reference
 @pytest.mark.parametrize("table", ["2", "4", "5"])
 def test_the_paper_s_tables_follow_from_the_authors_scores(table):
     cells = paper_cells(table)

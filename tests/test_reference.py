@@ -7,7 +7,7 @@ room for the draw of images, ±0.005 at 1,000 of each, and for the paper's sets 
 
 import pytest
 from needs import needs_data, needs_reference
-from reference import DATA, reference_vae
+from reference import reference_vae
 
 from oodkit import create_detector, load_images
 from oodkit.bench.metrics import auroc
@@ -16,13 +16,6 @@ pytestmark = [needs_reference, needs_data]
 
 # the detectors as the paper has them: μ and σ from the images that made F, damping 1e-8
 PAPER = {"calibration": "same", "damping": 1e-8, "relative_damping": 0}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def real_images():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OODKIT_DATA", str(DATA))
-        yield
 
 
 @pytest.fixture(scope="module")
