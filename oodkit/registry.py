@@ -233,7 +233,13 @@ def detector_options(entry: Registered[DetectorSpec]) -> type[DetectorOptions]:
     shared = (own.model_fields.keys() & of_curvature.model_fields.keys()) - Options.model_fields.keys()
     if shared:
         raise OptionError(f"{entry.spec.name}: detector and curvature both define {', '.join(sorted(shared))}.")
-    return type(own.__name__ + of_curvature.__name__, (own, of_curvature), {"__doc__": own.__doc__})
+    # The class stands in no module: a copy that joblib takes to another process finds it by the detector's name.
+    reduced = {"__reduce__": lambda self: (_options_again, (entry.spec.name, self.model_dump(exclude_unset=True)))}
+    return type(own.__name__ + of_curvature.__name__, (own, of_curvature), {"__doc__": own.__doc__, **reduced})
+
+
+def _options_again(detector: str, values: dict[str, Any]) -> DetectorOptions:  # Any: an option's value
+    return detector_options(registry().detector(detector))(**values)
 
 
 def model_options(entry: Registered[ModelSpec]) -> type[ModelOptions]:

@@ -44,10 +44,18 @@ def of_digits(**changes):
     return OODEstimator("distance", None, **{**settings, **changes})
 
 
+ON_A_VAE = {"model": "vae", "resize": (1, 32, 32), "model_options": {"epochs": 0, "width": 2, "latent": 2}}
+# The check allows 1e-7; a float32 network rounds by as much, in another way for each size of a batch.
+ROUNDED = {"check_methods_subset_invariance": "the row that set the threshold falls on either side of it"}
+
+
 @pytest.mark.filterwarnings("ignore")  # what the checks warn of is theirs
-@pytest.mark.parametrize("name", ["distance", "complexity"])
-def test_scikit_learns_own_checks(distance, name):
-    results = check_estimator(clone(distance).set_params(detector=name), on_skip=None, on_fail=None)
+@pytest.mark.parametrize(
+    ("name", "settings", "but"), [("distance", {}, {}), ("complexity", {}, {}), ("rose-diag", ON_A_VAE, ROUNDED)]
+)
+def test_scikit_learns_own_checks(distance, name, settings, but):
+    estimator = clone(distance).set_params(detector=name, **settings)
+    results = check_estimator(estimator, on_skip=None, on_fail=None, expected_failed_checks=but)
     failed = {r["check_name"]: r["exception"] for r in results if r["status"] == "failed"}
     assert failed == {}, failed
     assert sum(r["status"] == "passed" for r in results) > 30
