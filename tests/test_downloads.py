@@ -75,7 +75,6 @@ def servers(tmp_path_factory, monkeypatch):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    monkeypatch.setattr(urllib.request, "_opener", None)  # it knows the certificates of when it was made
     plain, secure = (ThreadingHTTPServer(("127.0.0.1", 0), Served) for _ in range(2))
     secure.socket = context.wrap_socket(secure.socket, server_side=True)
     for server, scheme in ((plain, "http"), (secure, "https")):
@@ -132,6 +131,25 @@ def test_a_download_does_not_go_on_by_http(svhn, servers, data_folder):
     with pytest.raises(DataNotFoundError, match=r"http://127.0.0.1:\d+/test.mat is not https"):
         load_images("svhn", download=True)
     assert list(data_folder.iterdir()) == []
+
+
+class Mine(urllib.request.BaseHandler):
+    def mine_open(self, request):
+        return BytesIO(request.host.encode())
+
+
+def test_a_download_gives_a_program_its_own_opener_back(svhn, servers, data_folder):
+    _, file = svhn
+    urllib.request.install_opener(urllib.request.build_opener(Mine))
+    try:
+        with pytest.raises(DataNotFoundError, match="failed"):
+            load_images("svhn", download=True)
+        servers[1].files["/test.mat"] = file
+        load_images("svhn", download=True)
+        with urllib.request.urlopen("mine://still-here/") as answer:
+            assert answer.read() == b"still-here"
+    finally:
+        urllib.request.install_opener(None)
 
 
 def test_a_download_joins_what_is_there(torchvision_sets, servers, data_folder, monkeypatch):
