@@ -14,7 +14,7 @@ bench: .venv/installed
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
 
-test-long: .venv/installed-dev  ## 200 kills, 2,000 damaged files, 50,000 images: a quarter of an hour
+test-long: .venv/installed-dev  ## 200 kills, 2,000 damaged files, 50,000 images: minutes
 	$(BIN)/python -m pytest -m long
 
 test-minimum: .venv-minimum/installed  ## with the oldest versions that pyproject.toml allows
