@@ -29,8 +29,8 @@ METRICS = {  # of a report, in its order
 }
 SPREAD = (
     "Spread over batch sizes: a few ID test images are scored once more, each alone; the greatest change of a score "
-    f"over all seeds, in standard deviations of the ID scores. Above {UNSTEADY:g} it is no rounding: the score depends "
-    "on the batch that an image comes in."
+    f"over all seeds, in standard deviations of the ID scores. Above {UNSTEADY:g} it is more than rounding in float32: "
+    "the score depends on the batch that an image comes in."
 )
 TOLERANCE = 0.02  # a larger difference from the paper is a gap
 
