@@ -41,6 +41,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -282,6 +284,36 @@ def gigaflops(device: torch.device, size: int = 1536) -> float:
     return 2e-9 * size**3 / min(seconds(lambda: a @ a, device) for _ in range(5))
 
 
+def gigabytes(device: torch.device, size: int = 2**26) -> float:
+    """Return what copying a tensor of `size` floats reads and writes, in 10^9 bytes a second: the best of five."""
+    a, b = torch.rand(size, device=device), torch.empty(size, device=device)
+    return 8e-9 * size / min(seconds(lambda: b.copy_(a), device) for _ in range(5))
+
+
+class Traffic(TorchDispatchMode):
+    """Counts the bytes of the tensors that operations are given and return; views move none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204 (torch's names)
+        result = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            tensors = [t for t in tree_leaves((args, kwargs, result)) if isinstance(t, Tensor)]
+            # of a tensor that was expanded, what there is; of one that is an argument and the result, once
+            held = {id(t): min(t.nbytes, t.untyped_storage().nbytes()) for t in tensors}
+            self.bytes += sum(held.values())
+        return result
+
+
+def traffic(work: Callable[[Tensor], object], images: Tensor) -> float:
+    """Return what operations read and write, in 10^6 bytes an image."""
+    with Traffic() as counter:
+        work(images)
+    return counter.bytes / len(images) / 1e6
+
+
 def operations(work: Callable[[Tensor], object], images: Tensor) -> float:
     """Return the multiplications and additions of matrix products and convolutions, in 10^6 an image."""
     with FlopCounterMode(display=False) as counter:
@@ -333,9 +365,9 @@ def peak_kilobytes() -> int:
 
 
 def report(
-    kind: str, contenders: Contenders, batches: list[int], rounds: int, images: int, limit: float
+    kind: str, contenders: Contenders, batches: list[int], rounds: int, images: int, limits: tuple[float, float]
 ) -> list[dict[str, Any]]:  # Any: what JSON holds
-    """Return one row for each contender of a model; `limit` is what `gigaflops` found."""
+    """Return one row for each contender of a model; `limits` are what `gigaflops` and `gigabytes` found."""
     with contextlib.redirect_stdout(io.StringIO()):  # kronfluence prints
         speeds = measure(contenders, batches, rounds, images)
     best = {name: max(of, key=lambda b: statistics.median(of[b])) for name, of in speeds.items() if of}
@@ -356,9 +388,11 @@ def report(
         }
         if name not in SLOW | {"kronfluence"}:
             images_counted = random_images(16, contenders.shape).to(contenders.model.device)
-            row["megaflops_an_image"] = round(operations(contenders.work[name], images_counted), 1)
-            row["share_of_sgemm"] = round(
-                row["megaflops_an_image"] * statistics.median(speeds[name][batch]) / 1e3 / limit, 3
+            counts = [count(contenders.work[name], images_counted) for count in (operations, traffic)]
+            row["megaflops_an_image"], row["megabytes_an_image"] = (round(count, 1) for count in counts)
+            row["share_of_sgemm"], row["share_of_copying"] = (
+                round(count * statistics.median(speeds[name][batch]) / 1e3 / limit, 3)
+                for count, limit in zip(counts, limits, strict=True)
             )
         if name in contenders.detectors and not name.startswith((*TRAINS, *REGRETS)):
             scoring = FIT_IMAGES / statistics.median(speeds[name][batch])
@@ -377,7 +411,8 @@ def report(
 def show(rows: list[dict[str, Any]]) -> None:
     """Print the rows as a table."""
     table = Table()
-    measured = ("images/s", "best batch", "/ plain floor", "/ rose", "MFLOP", "of sgemm", "fit / score", "peak MB")
+    to_others = ("images/s", "best batch", "/ plain floor", "/ rose")
+    measured = (*to_others, "MFLOP", "of sgemm", "MB", "of copying", "fit / score", "peak MB")
     for heading in ("model", "contender", *measured):
         table.add_column(heading, justify="left" if heading in ("model", "contender") else "right")
     for row in rows:
@@ -391,10 +426,12 @@ def show(rows: list[dict[str, Any]]) -> None:
             f"{row['to_rose_ekfac']:.3g}",
             str(row.get("megaflops_an_image", "")),
             f"{row['share_of_sgemm']:.0%}" if "share_of_sgemm" in row else "",
+            str(row.get("megabytes_an_image", "")),
+            f"{row['share_of_copying']:.0%}" if "share_of_copying" in row else "",
             str(row.get("fit_to_score", "")),
             str(row.get("peak_megabytes", "")),
         )
-    Console(width=130).print(table)
+    Console(width=150).print(table)
     sys.stdout.flush()
 
 
@@ -420,7 +457,7 @@ def main() -> None:
     models = args.model.split(",") if args.model else USUAL[: 1 if args.quick else None]
     batches = [int(b) for b in (args.batch or ("1,16,64" if args.quick else "1,4,16,64,256,1024")).split(",")]
     rounds, images = (min(args.rounds, 3), min(args.images, 64)) if args.quick else (args.rounds, args.images)
-    rows, limit = [], gigaflops(device)
+    rows, limits = [], (gigaflops(device), gigabytes(device))
     settings = {
         "date": str(date.today()),
         "device": device_name(device),
@@ -429,14 +466,15 @@ def main() -> None:
         "rounds": rounds,
         "batches": batches,
         "fitting_images": FIT_IMAGES,
-        "sgemm_gigaflops": round(limit, 1),
+        "sgemm_gigaflops": round(limits[0], 1),
+        "copying_gigabytes": round(limits[1], 1),
     }
     if not args.json:
         print(", ".join(f"{key} {value}" for key, value in settings.items()))
     for kind in models:
         print(f"measuring {kind} …", file=sys.stderr)
         contenders = Contenders(kind, args.detector.split(","), device, not args.no_peers)
-        of_model = report(kind, contenders, batches, rounds, images, limit)
+        of_model = report(kind, contenders, batches, rounds, images, limits)
         if not args.json:  # at once: where the time runs out, what is measured is there
             show(of_model)
         rows += of_model
