@@ -297,7 +297,9 @@ class Traffic(TorchDispatchMode):
         super().__init__()
         self.bytes = 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204 (torch's names)
+    def __torch_dispatch__(  # Any: an operation may take and return anything
+        self, func: torch._ops.OpOverload, types: object, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
         result = func(*args, **(kwargs or {}))
         if not func.is_view:
             tensors = [t for t in tree_leaves((args, kwargs, result)) if isinstance(t, Tensor)]
