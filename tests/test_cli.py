@@ -1,6 +1,7 @@
 """The command line, end to end: what is printed where, exit codes, and that mistakes cost one sentence."""
 
 import csv
+import ctypes
 import io
 import json
 import os
@@ -339,3 +340,28 @@ def test_perturb_into_no_folder_is_one_sentence(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["perturb", "--out", "none/sheet.png"]) == 2
     assert capsys.readouterr().err.startswith("oodkit: cannot write none/sheet.png")
+
+
+FAULTS = """
+import resource, torch, oodkit
+from oodkit.cli import main
+main(["list"])
+model = oodkit.create_model("vae", (1, 32, 32), device="cpu", width=4, latent=4)
+images = torch.randint(256, (256, 1, 32, 32), dtype=torch.uint8)
+detector = oodkit.create_detector("elbo", model).fit(images)
+detector.score(images)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+detector.score(images)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"), reason="only glibc lets itself be told"
+)
+def test_commands_keep_freed_memory_instead_of_fetching_it_page_by_page():
+    """The logits of 256 images are 65,536 pages; many of them are fetched anew where glibc decides."""
+    thresholds = {"MALLOC_TRIM_THRESHOLD_": "0", "MALLOC_MMAP_THRESHOLD_": "131072"}
+    kept, told = (int(python("-c", FAULTS, **env).stdout.splitlines()[-1]) for env in ({}, thresholds))
+    assert kept < 1_000
+    assert told > 10_000, "what the environment says counts"
