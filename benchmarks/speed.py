@@ -388,7 +388,7 @@ def report(
             "to_rose_ekfac": round(statistics.median(to_rose), 3),
             "by_batch": {b: round(statistics.median(v), 2) for b, v in speeds[name].items()},
         }
-        if name not in SLOW | {"kronfluence"}:
+        if name not in ONE_BY_ONE | {"kronfluence", "nngeometry"}:
             images_counted = random_images(16, contenders.shape).to(contenders.model.device)
             counts = [count(contenders.work[name], images_counted) for count in (operations, traffic)]
             row["megaflops_an_image"], row["megabytes_an_image"] = (round(count, 1) for count in counts)
