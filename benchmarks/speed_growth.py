@@ -4,6 +4,7 @@
 
 A VAE's width, its latent size and the number of images change, one at a time. It takes 32x32 images only: positions
 grow in a second sweep, with the side of what three convolutions of 32 and 64 channels look at. The rounds take turns.
+What operations read and write is counted too, beside what copying a large tensor reaches (speed.py).
 """
 
 import argparse
@@ -12,7 +13,7 @@ from datetime import date
 
 import numpy as np
 import torch
-from speed import operations, random_images, seconds
+from speed import gigabytes, operations, random_images, seconds, traffic
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -51,22 +52,25 @@ def sweep(
         fitted = oodkit.create_detector(detector, model, batch_size=64)
         fitted.fit(random_images(256, model.image_shape, seed=1))
         images = random_images(count, model.image_shape)
-        points.append((fitted, images, operations(fitted.score, images)))
+        points.append((fitted, images, operations(fitted.score, images), traffic(fitted.score, images)))
     taken: list[list[float]] = [[] for _ in points]
     for number in range(rounds + 1):
-        for times, (fitted, images, _) in zip(taken, points, strict=True):
+        for times, (fitted, images, *_) in zip(taken, points, strict=True):
             took = seconds(lambda d=fitted, i=images: d.score(i), fitted.device)
             if number:  # the first round warms up
                 times.append(took)
-    operations_of_all = np.array([each * len(images) / 1e3 for _, images, each in points])
+    operations_of_all = np.array([each * len(images) / 1e3 for _, images, each, _ in points])
     medians = np.array([statistics.median(times) for times in taken])
     # relative errors count: the points span two orders of magnitude
     design = np.stack([np.ones_like(medians), operations_of_all], 1) / medians[:, None]
     (start, slope), *_ = np.linalg.lstsq(design, np.ones_like(medians), rcond=None)
-    heading = f"| {title} | MFLOP an image | ms | by the line |"
+    copying = gigabytes(points[0][0].device)
+    heading = f"| {title} | MFLOP an image | ms | by the line | MB an image | of copying's {copying:.0f} GB/s |"
     print(f"{heading}\n|{' --- |' * (heading.count('|') - 1)}")
-    for name, (_, _, each), median, whole in zip(named, points, medians, operations_of_all, strict=True):
-        print(f"| {name} | {each:.1f} | {1e3 * median:.0f} | {1e3 * (start + slope * whole):.0f} |")
+    for name, (_, images, each, moved), median, whole in zip(named, points, medians, operations_of_all, strict=True):
+        share = moved * len(images) / 1e3 / median / copying
+        numbers = f"{each:.1f} | {1e3 * median:.0f} | {1e3 * (start + slope * whole):.0f} | {moved:.1f} | {share:.0%}"
+        print(f"| {name} | {numbers} |")
     print(f"\ntime = {1e3 * start:.0f} ms + {1e3 * slope:.2f} ms for each 10^9 operations ({1 / slope:.0f} GFLOP/s)\n")
 
 

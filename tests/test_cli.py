@@ -350,9 +350,12 @@ model = oodkit.create_model("vae", (1, 32, 32), device="cpu", width=4, latent=4)
 images = torch.randint(256, (256, 1, 32, 32), dtype=torch.uint8)
 detector = oodkit.create_detector("elbo", model).fit(images)
 detector.score(images)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-detector.score(images)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+fetched = []
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    detector.score(images)
+    fetched.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(min(fetched))  # how much of the memory is fetched only once depends on where it happens to lie
 """
 
 
