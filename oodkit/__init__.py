@@ -12,12 +12,12 @@ _PUBLIC = {
     # using it
     "load_images": "oodkit.loading",
     "ImageSet": "oodkit.images",
-    "create_model": "oodkit.model",
-    "train_model": "oodkit.model",
-    "load_model": "oodkit.model",
+    "create_model": "oodkit.named_models",
+    "train_model": "oodkit.named_models",
+    "load_model": "oodkit.named_models",
     "adapt": "oodkit.adapted",
-    "create_detector": "oodkit.detector",
-    "load_detector": "oodkit.detector",
+    "create_detector": "oodkit.named_detectors",
+    "load_detector": "oodkit.named_detectors",
     "benjamini_hochberg": "oodkit.calibration",
     "shared_work": "oodkit.distributed",
     # extending it
@@ -76,139 +76,65 @@ __all__ = ["__version__", *_PUBLIC]
 if TYPE_CHECKING:  # what __getattr__ resolves, for editors and mypy; a test holds the two lists together
     from oodkit.adapted import adapt as adapt
     from oodkit.calibration import benjamini_hochberg as benjamini_hochberg
-    from oodkit.compression import compressed_lengths as compressed_lengths
-    from oodkit.compression import compressor_versions as compressor_versions
+    from oodkit.compression import compressed_lengths as compressed_lengths, compressor_versions as compressor_versions
     from oodkit.curvature import (
         CurvatureApproximation as CurvatureApproximation,
-    )
-    from oodkit.curvature import (
         damped as damped,
-    )
-    from oodkit.curvature import (
         fit_curvature as fit_curvature,
     )
-    from oodkit.density import Density as Density
-    from oodkit.density import fit_density as fit_density
-    from oodkit.density import load_density as load_density
-    from oodkit.detector import (
-        Detector as Detector,
-    )
-    from oodkit.detector import (
-        create_detector as create_detector,
-    )
-    from oodkit.detector import (
-        load_detector as load_detector,
-    )
+    from oodkit.density import Density as Density, fit_density as fit_density, load_density as load_density
+    from oodkit.detector import Detector as Detector
     from oodkit.distributed import shared_work as shared_work
     from oodkit.errors import (
         ArtifactError as ArtifactError,
-    )
-    from oodkit.errors import (
         DataNotFoundError as DataNotFoundError,
-    )
-    from oodkit.errors import (
         DeviceError as DeviceError,
-    )
-    from oodkit.errors import (
         ImageError as ImageError,
-    )
-    from oodkit.errors import (
         NotFittedError as NotFittedError,
-    )
-    from oodkit.errors import (
         OodkitError as OodkitError,
-    )
-    from oodkit.errors import (
         OptionError as OptionError,
-    )
-    from oodkit.errors import (
         PluginError as PluginError,
-    )
-    from oodkit.errors import (
         RunFolderError as RunFolderError,
-    )
-    from oodkit.errors import (
         TrainingError as TrainingError,
-    )
-    from oodkit.errors import (
         UnknownNameError as UnknownNameError,
     )
     from oodkit.explanation import Explanation as Explanation
-    from oodkit.gradients import BackwardPass as BackwardPass
-    from oodkit.gradients import LayerGradient as LayerGradient
-    from oodkit.gradients import backward_pass as backward_pass
-    from oodkit.gradients import layer_gradients as layer_gradients
-    from oodkit.images import DatasetRequest as DatasetRequest
-    from oodkit.images import ImageSet as ImageSet
+    from oodkit.gradients import (
+        BackwardPass as BackwardPass,
+        LayerGradient as LayerGradient,
+        backward_pass as backward_pass,
+        layer_gradients as layer_gradients,
+    )
+    from oodkit.images import DatasetRequest as DatasetRequest, ImageSet as ImageSet
     from oodkit.loading import load_images as load_images
     from oodkit.model import (
         Classifier as Classifier,
-    )
-    from oodkit.model import (
         GenerativeModel as GenerativeModel,
-    )
-    from oodkit.model import (
         LatentVariableModel as LatentVariableModel,
-    )
-    from oodkit.model import (
-        create_model as create_model,
-    )
-    from oodkit.model import (
         importance_weighted as importance_weighted,
-    )
-    from oodkit.model import (
         kl_divergence as kl_divergence,
-    )
-    from oodkit.model import (
-        load_model as load_model,
-    )
-    from oodkit.model import (
         log_likelihood as log_likelihood,
     )
-    from oodkit.model import (
-        train_model as train_model,
-    )
+    from oodkit.named_detectors import create_detector as create_detector, load_detector as load_detector
+    from oodkit.named_models import create_model as create_model, load_model as load_model, train_model as train_model
     from oodkit.options import (
         ClassifierOptions as ClassifierOptions,
-    )
-    from oodkit.options import (
         CurvatureOptions as CurvatureOptions,
-    )
-    from oodkit.options import (
         DampingOptions as DampingOptions,
-    )
-    from oodkit.options import (
         DensityOptions as DensityOptions,
-    )
-    from oodkit.options import (
         DetectorOptions as DetectorOptions,
-    )
-    from oodkit.options import (
         ModelOptions as ModelOptions,
-    )
-    from oodkit.options import (
         Options as Options,
     )
     from oodkit.plugin import (
         INTERFACE_VERSION as INTERFACE_VERSION,
-    )
-    from oodkit.plugin import (
         CurvatureSpec as CurvatureSpec,
-    )
-    from oodkit.plugin import (
         DatasetSpec as DatasetSpec,
-    )
-    from oodkit.plugin import (
         DetectorSpec as DetectorSpec,
-    )
-    from oodkit.plugin import (
         ModelSpec as ModelSpec,
-    )
-    from oodkit.plugin import (
         hookimpl as hookimpl,
     )
-    from oodkit.training import Trainable as Trainable
-    from oodkit.training import optimise as optimise
+    from oodkit.training import Trainable as Trainable, optimise as optimise
 
 
 def __getattr__(name: str) -> object:

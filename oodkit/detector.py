@@ -14,22 +14,21 @@ from typing import Any, Generic, Self, TypeVar
 import torch
 from torch import Tensor
 
-from oodkit.artifact import read_artifact, saved_shape, write_artifact
+from oodkit.artifact import write_artifact
 from oodkit.calibration import check_alpha, p_values
 from oodkit.curvature import CurvatureApproximation
-from oodkit.device import float32_convolutions, in_batches, resolve_device
+from oodkit.device import float32_convolutions, in_batches
 from oodkit.distributed import gathered, share_of
 from oodkit.errors import ArtifactError, DeviceError, NotFittedError, PluginError
 from oodkit.explanation import Explanation
 from oodkit.images import ImageSet, Shape, check_images
 from oodkit.loading import Source, load_images
-from oodkit.model import Classifier, GenerativeModel, LatentVariableModel, frozen, rebuild_model
+from oodkit.model import GenerativeModel, frozen
 from oodkit.options import DetectorOptions
-from oodkit.plugin import DetectorSpec
 from oodkit.progress import progress_bar
-from oodkit.registry import Registered, detector_options, load_target, registry
+from oodkit.registry import registry
 
-__all__ = ["Detector", "create_detector", "load_detector"]
+__all__ = ["Detector"]
 
 OptionsT = TypeVar("OptionsT", bound=DetectorOptions)
 
@@ -139,13 +138,46 @@ class Detector(ABC, Generic[OptionsT]):
             state = self._fit(images)
         return self.restore({key: value.detach() for key, value in state.items()}, images.image_shape)
 
-    def restore(self, state: dict[str, Tensor], image_shape: Shape | None) -> Self:
-        """Take the `state` that another detector of the same name, options and model has learnt, and return self."""
+    def restore(self, state: dict[str, Tensor], image_shape: Shape | None, calibration: Tensor | None = None) -> Self:
+        """Take the `state` that another detector of the same name, options and model has learnt, and return self.
+
+        Args:
+            state: what its `_fit` returned.
+            image_shape: (C, H, W) of the images that it takes.
+            calibration: the scores of its calibration images, float32 (n,), ascending, where it had some.
+        """
         self.state = {key: value.to(self.device) for key, value in state.items()}
         self.image_shape = image_shape
         self._fitted = True
-        self._calibration = None  # it was of other scores
+        self._calibration = calibration
         return self
+
+    def check_state(self, source: str) -> None:
+        """Refuse a state, read from `source`, that the plugin cannot score with: one grey image is scored.
+
+        Raises:
+            ArtifactError: names of tensors, shapes, dtypes or numbers are not what the plugin's `_fit` returns.
+            DeviceError: a single image needs more memory than there is.
+        """
+        nan = [key for key, value in self.state.items() if value.is_floating_point() and value.isnan().any()]
+        if nan:
+            raise ArtifactError(f"{source}: {nan[0]!r} of what {self.name} has learnt holds NaN; fit and save again.")
+        reason = ""
+        try:
+            grey = torch.full((1, *self.image_shape), 128, dtype=torch.uint8)  # type: ignore[misc]  # its shape was read
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                score = self.per_image(self._score, ImageSet("a grey image", "test", grey))
+            if score.shape != (1,):
+                reason = f"the score of an image has shape {tuple(score.shape)}"
+        except DeviceError:
+            raise
+        except Exception as error:  # a state that nobody vouches for: a plugin's code may raise anything
+            reason = " ".join(str(error).split()) or type(error).__name__
+        if reason:
+            raise ArtifactError(
+                f"{source}: what it has learnt does not fit {self.name} ({reason}); fit and save again."
+            )
 
     def score(self, images: Source) -> Tensor:
         """Return the OOD score of each image, (N,), float32, on the CPU; higher = more OOD.
@@ -323,168 +355,3 @@ class Detector(ABC, Generic[OptionsT]):
             images = load_images(images)  # as they are: another size is refused below
         check_images(images.images, images.name, self.image_shape)
         return images
-
-
-def create_detector(
-    name: str,
-    model: GenerativeModel | None = None,
-    *,
-    device: str | torch.device | None = None,
-    batch_size: int | None = None,
-    **options: Any,  # Any: an option's value
-) -> Detector[Any]:
-    """Return a detector, not yet fitted.
-
-    Args:
-        name: a registered detector; `oodkit list` shows them.
-        model: what it looks through; None for detectors that need none.
-        device: the model is moved there; by default it stays where it is.
-        batch_size: images at a time; by default 32 on the CPU, where a batch should stay in the cache, else 256.
-        **options: the detector's options; `oodkit show NAME` lists them.
-
-    Raises:
-        UnknownNameError: no package registers `name`.
-        OptionError: an unknown option, or a value that is not allowed.
-        PluginError: a model of a kind that this detector cannot use.
-    """
-    entry = registry().detector(name)
-    parsed = detector_options(entry).parse(entry.spec.name, options)
-    check_model_kind(entry, model)
-    if entry.spec.model == "none":
-        model = None
-    if model is not None and device is not None:
-        model.to(resolve_device(device))
-    where = model.device if model is not None else resolve_device(device or "auto")
-    if batch_size is None:
-        batch_size = 256 if where.type == "cuda" else 32
-    kind = load_detector_class(entry)
-    detector: Detector[Any] = kind(entry.spec.name, model, parsed, device=where, batch_size=batch_size)
-    if entry.curvature is not None:
-        detector.curvature = load_target(entry.curvature.target, entry.spec.name)
-    return detector
-
-
-def load_detector_class(entry: Registered[DetectorSpec]) -> type[Detector[Any]]:  # Any: options of any detector
-    """Return the class that a registered detector names.
-
-    Raises:
-        PluginError: it cannot be imported.
-    """
-    kind: type[Detector[Any]] = load_target(entry.spec.target, entry.spec.name)
-    return kind
-
-
-def check_model_kind(entry: Registered[DetectorSpec], model: GenerativeModel | None) -> None:
-    """Refuse a model that the detector cannot use.
-
-    Raises:
-        PluginError: names what the detector needs.
-    """
-    needs = entry.spec.model
-    if needs != "none" and model is None:
-        raise PluginError(f"{entry.spec.name} needs a model: oodkit.train_model(…) or oodkit.load_model(path).")
-    if needs == "density" and isinstance(model, Classifier):
-        raise PluginError(
-            f"{entry.spec.name} needs a density of images such as vae or glow; {model.name or type(model).__name__} is "
-            "a classifier. Choose another model, or another detector."
-        )
-    if needs == "latent-variable" and not isinstance(model, LatentVariableModel):
-        raise PluginError(
-            f"{entry.spec.name} needs a latent-variable model such as vae; {model.name or type(model).__name__} has "  # type: ignore[union-attr]  # None was refused above
-            "no encoder. Choose another model, or another detector."
-        )
-
-
-def load_detector(
-    path: str | Path,
-    device: str | torch.device = "auto",
-    batch_size: int | None = None,
-    *,
-    model: GenerativeModel | None = None,
-) -> Detector[Any]:
-    """Return the fitted detector, with its model, that `detector.save(path)` wrote.
-
-    Args:
-        path: the file.
-        device: "auto", "cpu", "cuda" or "cuda:N".
-        batch_size: images at a time; by default as for `create_detector`.
-        model: where the detector looks through a model of your own (`oodkit.adapt`): such a model again, whose weights
-            are replaced by those of the file.
-
-    Raises:
-        ArtifactError: damaged, no detector, made by a plugin that is not installed, its weights do not fit `model`, or
-            what was learnt does not fit the plugin: one image is scored to see that.
-    """
-    header, tensors = read_artifact(path, "detector")
-    name = str(header.get("detector", ""))
-    if name not in registry().detectors:
-        raise ArtifactError(f"{path} holds a detector {name!r} of {header.get('origin')}, which is not installed.")
-    try:
-        weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-        model = rebuild_model(header["model"], weights, device, str(path), model) if header["model"] else None
-        detector = create_detector(name, model, device=device, batch_size=batch_size, **header["options"])
-        state = {k.removeprefix("state."): v for k, v in tensors.items() if k.startswith("state.")}
-        shape = saved_shape(header["image_shape"])
-        if model is not None and shape != model.image_shape:
-            raise ArtifactError(f"{path}: the detector takes {shape}, its model {model.image_shape}; fit it again.")
-        detector.restore(state, shape)
-        detector._calibration = _saved_calibration(tensors)
-        detector.alpha = header.get("alpha", detector.alpha)
-        check_alpha(detector.alpha)
-        detector.training_record = dict(header.get("training", {}))
-        recorded = {name: str(version) for name, version in header.get("versions", {}).items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ArtifactError(f"{path}: its header is damaged ({error}); fit and save again.") from error
-    _check_state(detector, path)
-    present = detector.versions(detector.options)
-    if recorded != present:
-        warnings.warn(
-            f"{path} was saved with {_listed(recorded)}, here is {_listed(present)}: the scores of {name} may differ. "
-            "Compare only scores that were made with the same versions.",
-            stacklevel=2,
-        )
-    return detector
-
-
-def _saved_calibration(tensors: dict[str, Tensor]) -> Tensor | None:
-    """Return the calibration scores of an artifact, where it has some.
-
-    Raises:
-        ValueError: they are no ascending numbers.
-    """
-    if "calibration" not in tensors:
-        return None
-    scores = tensors["calibration"].cpu()
-    if scores.ndim != 1 or not len(scores) or scores.dtype != torch.float32 or (scores != scores.sort().values).any():
-        raise ValueError("the calibration scores are not ascending float32 numbers")
-    return scores
-
-
-def _check_state(detector: Detector[Any], path: str | Path) -> None:  # Any: options of any detector
-    """Refuse a state that its plugin cannot score with: one grey image is scored.
-
-    Raises:
-        ArtifactError: names of tensors, shapes, dtypes or numbers are not what the plugin's `_fit` returns.
-        DeviceError: a single image needs more memory than there is.
-    """
-    nan = [key for key, value in detector.state.items() if value.is_floating_point() and value.isnan().any()]
-    if nan:
-        raise ArtifactError(f"{path}: {nan[0]!r} of what {detector.name} has learnt holds NaN; fit and save again.")
-    reason = ""
-    try:
-        grey = torch.full((1, *detector.image_shape), 128, dtype=torch.uint8)  # type: ignore[misc]  # its shape was read
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            score = detector.per_image(detector._score, ImageSet("a grey image", "test", grey))
-        if score.shape != (1,):
-            reason = f"the score of an image has shape {tuple(score.shape)}"
-    except DeviceError:
-        raise
-    except Exception as error:  # a state that nobody vouches for: a plugin's code may raise anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-    if reason:
-        raise ArtifactError(f"{path}: what it has learnt does not fit {detector.name} ({reason}); fit and save again.")
-
-
-def _listed(versions: dict[str, str]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in versions.items()) or "no record of versions"

@@ -12,11 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from oodkit.detector import Detector, create_detector
+from oodkit.detector import Detector
 from oodkit.errors import ImageError, OptionError
 from oodkit.images import ImageSet, Shape
 from oodkit.loading import load_images
-from oodkit.model import GenerativeModel, train_model
+from oodkit.model import GenerativeModel
+from oodkit.named_detectors import create_detector
+from oodkit.named_models import train_model
 from oodkit.registry import registry
 
 __all__ = ["OODEstimator"]

@@ -368,3 +368,10 @@ def test_commands_keep_freed_memory_instead_of_fetching_it_page_by_page():
     kept, told = (int(python("-c", FAULTS, **env).stdout.splitlines()[-1]) for env in ({}, thresholds))
     assert kept < 1_000
     assert told > 10_000, "what the environment says counts"
+
+
+def test_no_image_at_a_time_is_a_mistake(tiny_vae, capsys):
+    assert main("fit --detector elbo --model vae.oodkit --id digits --out elbo.oodkit --limit 5".split()) == 0
+    for command in ("score digits.npz --detector-file elbo.oodkit", "fit --detector elbo --model vae.oodkit --id digits --out no"):
+        assert main([*command.split(), "--batch-size", "0"]) == 2
+        assert "batch_size is 0" in capsys.readouterr().err

@@ -5,8 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from scipy.stats import gaussian_kde, multivariate_normal
 from sklearn.covariance import ledoit_wolf
 from sklearn.mixture import GaussianMixture

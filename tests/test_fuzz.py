@@ -19,11 +19,9 @@ import numpy as np
 import pytest
 import torch
 from corpus import generator
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from PIL import Image
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
+from safetensors.torch import load as load_tensors, save as save_tensors
 
 import oodkit
 from oodkit.artifact import write_artifact

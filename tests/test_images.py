@@ -5,8 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from PIL import Image
 from samples import Items, encoded, named_pngs, pil, random_images, tensor, write_folder, write_zip
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset

@@ -20,8 +20,8 @@ from oodkit.bench.runner import run_bench
 from oodkit.bench.spec import parse_settings, read_spec
 from oodkit.bench.store import RunFolder
 from oodkit.cli import main
-from oodkit.detector import load_detector
 from oodkit.errors import RunFolderError
+from oodkit.named_detectors import load_detector
 
 pytest_plugins = ["bench_fixtures"]
 pytestmark = pytest.mark.usefixtures("stub", "sets")

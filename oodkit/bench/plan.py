@@ -63,7 +63,7 @@ class Plan:
         if self.model_file is None:
             return None
         from oodkit.adapted import load_own_model
-        from oodkit.model import load_model
+        from oodkit.named_models import load_model
 
         if self.model_file.suffix == ".py":
             return load_own_model(self.spec.model, self.spec.weights, device)

@@ -17,11 +17,13 @@ from oodkit.bench.memory import Memory
 from oodkit.bench.plan import Plan, PlannedDetector
 from oodkit.bench.sets import Sets
 from oodkit.bench.store import RunFolder, Scores, fingerprint
-from oodkit.detector import Detector, create_detector, load_detector, load_detector_class
+from oodkit.detector import Detector
 from oodkit.device import device_name
 from oodkit.errors import ArtifactError, PluginError, RunFolderError
 from oodkit.images import ImageSet, draw_indices
-from oodkit.model import GenerativeModel, LatentVariableModel, load_model, train_model
+from oodkit.model import GenerativeModel, LatentVariableModel
+from oodkit.named_detectors import create_detector, load_detector, load_detector_class
+from oodkit.named_models import load_model, train_model
 from oodkit.options import Options
 from oodkit.registry import registry
 

@@ -50,8 +50,8 @@ def run(args: argparse.Namespace) -> int:
     if args.detector_file is None:
         raise OptionError("explain needs --detector-file FILE: a detector that `oodkit fit --out FILE` wrote.")
 
-    from oodkit.detector import load_detector
     from oodkit.loading import load_images
+    from oodkit.named_detectors import load_detector
 
     detector = load_detector(args.detector_file, args.device)
     if args.out is not None:

@@ -67,11 +67,11 @@ def run(args: argparse.Namespace) -> int:
 
     from oodkit.adapted import load_own_model
     from oodkit.bench.sets import load_train_images
-    from oodkit.detector import create_detector
     from oodkit.device import resolve_device
     from oodkit.distributed import first_process
     from oodkit.loading import load_images
-    from oodkit.model import load_model
+    from oodkit.named_detectors import create_detector
+    from oodkit.named_models import load_model
 
     check_out(args.out)
     device = resolve_device(args.device)

@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
     from oodkit.adapted import load_own_model
     from oodkit.calibration import check_alpha
-    from oodkit.detector import load_detector
+    from oodkit.named_detectors import load_detector
 
     own = load_own_model(args.model, None, args.device) if args.model is not None else None
     detector = load_detector(args.detector_file, args.device, args.batch_size, model=own)

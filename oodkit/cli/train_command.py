@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from oodkit.adapted import load_own_model
     from oodkit.bench.sets import load_train_images
     from oodkit.device import resolve_device
-    from oodkit.model import train_model
+    from oodkit.named_models import train_model
 
     check_out(args.out)
     device = resolve_device(args.device)

@@ -9,10 +9,11 @@ from unittest import SkipTest
 import torch
 from torch import Tensor
 
-from oodkit.detector import Detector, create_detector, load_detector
+from oodkit.detector import Detector
 from oodkit.errors import ArtifactError, ImageError, NotFittedError, OptionError
 from oodkit.images import ImageSet
 from oodkit.model import GenerativeModel
+from oodkit.named_detectors import create_detector, load_detector
 from oodkit.registry import detector_options, registry
 from oodkit.testing.inputs import assert_refused, assert_same, blobs, inverted, noise, small_vae
 from oodkit.testing.source import assert_documented, assert_lazy, assert_no_pickle, assert_options_are_read

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from oodkit.images import ImageSet
-from oodkit.model import GenerativeModel, train_model
+from oodkit.model import GenerativeModel
+from oodkit.named_models import train_model
 
 __all__ = ["TOLERANCE", "assert_refused", "assert_same", "blobs", "inverted", "noise", "small_vae"]
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from oodkit.errors import ImageError, OptionError
 from oodkit.gradients import layer_gradients
 from oodkit.images import ImageSet
-from oodkit.model import GenerativeModel, LatentVariableModel, create_model, load_model, train_model
+from oodkit.model import GenerativeModel, LatentVariableModel
+from oodkit.named_models import create_model, load_model, train_model
 from oodkit.registry import model_options, registry
 from oodkit.testing.inputs import assert_refused, assert_same, blobs, noise
 from oodkit.testing.source import assert_documented, assert_lazy, assert_no_pickle, assert_options_are_read

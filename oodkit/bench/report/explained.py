@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from PIL import Image
 
 from oodkit.bench.report.runs import Runs, Series
-from oodkit.detector import load_detector
 from oodkit.errors import ArtifactError, PluginError
 from oodkit.explanation import Number, draw_map, occlusion_map
+from oodkit.named_detectors import load_detector
 
 __all__ = ["SIDE", "Explained", "explained"]
 
