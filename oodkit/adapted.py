@@ -82,13 +82,13 @@ class AdaptedModel(GenerativeModel):
         """
         options = type(self.options).parse(self.name or "the model", {**self.options.model_dump(), **changes})
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            module = self._make_fresh() if self._make_fresh is not None else _reset(copy.deepcopy(self.module))
+            torch.default_generator.manual_seed(seed)  # the CPU's alone, and so the twin is drawn on the CPU
+            module = self._make_fresh() if self._make_fresh is not None else _reset(copy.deepcopy(self.module).cpu())
         twin = type(self)(
             self.image_shape, options, module, self._functions, self._pixels, self._layers, self._make_fresh
         )
         twin.name = self.name
-        return twin.to(self.device)
+        return twin.to(device=self.device, dtype=self.dtype)
 
 
 class AdaptedLatentModel(LatentVariableModel, AdaptedModel):
@@ -323,7 +323,7 @@ def load_own_model(
         if not callable(factory):
             raise OptionError(f"{path} has no function {name!r}; --model path/to/module.py:FUNCTION names one.")
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)
             model = factory()
     except OptionError:
         raise

@@ -105,7 +105,10 @@ def fit_curvature(
                     raise ImageError(f"gradients of layer {name!r} are not finite on the fitting images.")
                 approximation.state |= approximation.end_pass(sums, len(images), number)
     for approximation in approximations.values():  # scoring multiplies in the model's own precision
-        approximation.state = {key: value.to(model.dtype) for key, value in approximation.state.items()}
+        approximation.state = {
+            key: value.to(model.dtype) if value.is_floating_point() else value
+            for key, value in approximation.state.items()
+        }
 
 
 def _few(gradient: LayerGradient) -> int:

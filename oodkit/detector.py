@@ -6,8 +6,8 @@ The public methods check, batch, place on the device and show progress; a plugin
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
@@ -18,12 +18,12 @@ from oodkit.artifact import write_artifact
 from oodkit.calibration import check_alpha, p_values
 from oodkit.curvature import CurvatureApproximation
 from oodkit.device import float32_convolutions, in_batches
-from oodkit.distributed import gathered, share_of
+from oodkit.distributed import alone, from_first, gathered, share_of
 from oodkit.errors import ArtifactError, DeviceError, NotFittedError, PluginError
 from oodkit.explanation import Explanation
 from oodkit.images import ImageSet, Shape, check_images
 from oodkit.loading import Source, load_images
-from oodkit.model import GenerativeModel, frozen
+from oodkit.model import GenerativeModel, evaluating, frozen
 from oodkit.options import DetectorOptions
 from oodkit.progress import progress_bar
 from oodkit.registry import registry
@@ -129,14 +129,22 @@ class Detector(ABC, Generic[OptionsT]):
             ImageError: wrong dtype or shape, no image at all, or too few for this detector.
             TrainingError: the model's weights hold NaN.
         """
-        images = self._checked(images)
-        self.image_shape = images.image_shape
+        images = self._checked(images, self._model.image_shape if self._model is not None else None)
         if self._model is not None:
             self._model.check_weights()
-            self._model.eval()
-        with float32_convolutions():
-            state = self._fit(images)
-        return self.restore({key: value.detach() for key, value in state.items()}, images.image_shape)
+            self.device = self._model.device
+        before, self.image_shape = self.image_shape, images.image_shape
+        try:
+            with (
+                torch.inference_mode(False),
+                float32_convolutions(),
+                evaluating(self._model) if self._model is not None else nullcontext(),
+            ):
+                state = self._fit(images)
+        except BaseException:  # what was learnt before is of images of the shape before
+            self.image_shape = before
+            raise
+        return self.restore({key: from_first(value.detach()) for key, value in state.items()}, images.image_shape)
 
     def restore(self, state: dict[str, Tensor], image_shape: Shape | None, calibration: Tensor | None = None) -> Self:
         """Take the `state` that another detector of the same name, options and model has learnt, and return self.
@@ -194,14 +202,13 @@ class Detector(ABC, Generic[OptionsT]):
             NotFittedError: neither `fit` nor `load_detector` came first.
         """
         images = self._checked_fitted(images)
-        with float32_convolutions():
-            scores = self.per_image(self._score, images, text=f"score: {self.name}").float().cpu()
+        scores = self.per_image(self._score, images, text=f"score: {self.name}").float().cpu()
         if broken := int(scores.isnan().sum()):
             warnings.warn(f"{self.name}: {broken} of {len(scores)} scores are NaN; taken as +inf.", stacklevel=2)
             scores = scores.masked_fill(scores.isnan(), torch.inf)
         return scores
 
-    def calibrate(self, images: ImageSet | Tensor) -> Self:
+    def calibrate(self, images: Source) -> Self:
         """Remember the scores of held-out in-distribution images, for `p_value` and `predict`, and return self.
 
         Args:
@@ -215,7 +222,7 @@ class Detector(ABC, Generic[OptionsT]):
         self._calibration = self.score(images).sort().values
         return self
 
-    def p_value(self, images: ImageSet | Tensor) -> Tensor:
+    def p_value(self, images: Source) -> Tensor:
         """Return each image's p-value, (N,), float64, in [1/(n + 1), 1]: how rare so high a score is in distribution.
 
         (1 + the number of the n calibration scores that are as high or higher) / (n + 1). Lower = more OOD. For an
@@ -240,7 +247,7 @@ class Detector(ABC, Generic[OptionsT]):
         """Whether there are calibration scores, so that there are p-values."""
         return self._calibration is not None
 
-    def predict(self, images: ImageSet | Tensor, alpha: float | None = None) -> Tensor:
+    def predict(self, images: Source, alpha: float | None = None) -> Tensor:
         """Return which images are called OOD, bool (N,): those whose p-value is at most `alpha`.
 
         Of images like the calibration images, at most a share `alpha` is called OOD, on average. No share of OOD
@@ -276,7 +283,7 @@ class Detector(ABC, Generic[OptionsT]):
         allowed = math.floor(self.alpha * (len(calibration) + 1) + 1e-9) - 1  # calibration scores that may be as high
         return float(calibration[len(calibration) - 1 - allowed]) if allowed >= 0 else math.inf
 
-    def explain(self, images: ImageSet | Tensor) -> Explanation:
+    def explain(self, images: Source) -> Explanation:
         """Return the numbers that each image's score is made of: layers, statistics.
 
         Raises:
@@ -285,7 +292,7 @@ class Detector(ABC, Generic[OptionsT]):
             ImageError: wrong dtype or shape, or no image at all.
         """
         images = self._checked_fitted(images)
-        with torch.no_grad(), float32_convolutions():
+        with self._looking():
             parts = list(in_batches(self._explain, images.images, self.batch_size, self.device))
         shares = [part.contributions.cpu() for part in parts if part.contributions is not None]
         return Explanation(parts[0].names, torch.cat([p.z.cpu() for p in parts]), torch.cat(shares) if shares else None)
@@ -301,13 +308,21 @@ class Detector(ABC, Generic[OptionsT]):
             text: what the progress bar says; by default the detector's name.
         """
         parts = []
-        model = frozen(self._model) if self._model is not None else nullcontext()
         ours = share_of(images)
-        with torch.no_grad(), model, progress_bar(text or self.name, total=len(ours)) as bar:
-            for part in in_batches(function, ours.images, self.batch_size, self.device):
-                parts.append(part)
-                bar.advance(len(part))
-        return gathered(torch.cat(parts), len(images))
+        with self._looking(), progress_bar(text or self.name, total=len(ours)) as bar:
+            with alone():  # what `function` scores by other detectors is of this process's images only
+                for part in in_batches(function, ours.images, self.batch_size, self.device):
+                    parts.append(part)
+                    bar.advance(len(part))
+            return gathered(torch.cat(parts), len(images))
+
+    @contextmanager
+    def _looking(self) -> Generator[None]:
+        """Surround what looks through the model: frozen, without gradients, in float32; it is undone at the end."""
+        model = frozen(self._model) if self._model is not None else nullcontext()
+        # Out of a program's inference mode: gradients of images are asked for under `torch.enable_grad`.
+        with torch.inference_mode(False), torch.no_grad(), float32_convolutions(), model:
+            yield
 
     def save(self, path: str | Path) -> None:
         """Write the fitted detector, with its model, to one safetensors file, atomically.
@@ -346,12 +361,18 @@ class Detector(ABC, Generic[OptionsT]):
     def _checked_fitted(self, images: Source) -> ImageSet:
         if not self._fitted:
             raise NotFittedError(f"{self.name} is not fitted; call fit(images) first, or oodkit.load_detector(path).")
-        return self._checked(images)
+        if self._model is not None and self._model.device != self.device:
+            raise DeviceError(
+                f"{self.name} was fitted on {self.device}, and its model is on {self._model.device} now; move the "
+                "model back, or fit again."
+            )
+        return self._checked(images, self.image_shape)
 
-    def _checked(self, images: Source) -> ImageSet:
+    @staticmethod
+    def _checked(images: Source, shape: Shape | None) -> ImageSet:
         if isinstance(images, Tensor):
-            images = ImageSet("images", "", images)
+            images = ImageSet("images", "", images.detach().cpu())
         elif not isinstance(images, ImageSet):
             images = load_images(images)  # as they are: another size is refused below
-        check_images(images.images, images.name, self.image_shape)
+        check_images(images.images, images.name, shape)
         return images

@@ -4,12 +4,13 @@ import os
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from oodkit.errors import DeviceError
+from oodkit.errors import DeviceError, OptionError
 
 __all__ = ["device_name", "float32_convolutions", "in_batches", "resolve_device"]
 
@@ -48,23 +49,44 @@ def device_name(device: torch.device) -> str:
     return f"cpu, {threads} thread{'s' if threads > 1 else ''}"
 
 
-@contextmanager
-def float32_convolutions() -> Generator[None]:
-    """Keep CUDA's convolutions in float32, as torch keeps matrix products; it is undone at the end.
+class _Float32Convolutions:
+    """The switch is torch's, one for all threads: the first to come remembers it, and the last to go puts it back."""
 
-    torch lets convolutions, and these alone, round to TF32 (10 bits instead of 23) unless it is told otherwise. With
-    `torch.set_float32_matmul_precision("high")` both may.
-    """
-    try:
-        before = torch.backends.cudnn.allow_tf32
-    except RuntimeError:  # set operator by operator: somebody knows what they want
-        yield
-        return
-    torch.backends.cudnn.allow_tf32 = torch.get_float32_matmul_precision() != "highest"
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._inside = 0
+        self._before: bool | None = None
+
+    @contextmanager
+    def __call__(self) -> Generator[None]:
+        """Keep CUDA's convolutions in float32, as torch keeps matrix products; it is undone at the end.
+
+        torch lets convolutions, and these alone, round to TF32 (10 bits instead of 23) unless it is told otherwise.
+        With `torch.set_float32_matmul_precision("high")` both may.
+        """
+        with self._lock:
+            if self._inside == 0:
+                self._before = self._switch()
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if self._inside == 0 and self._before is not None:
+                    torch.backends.cudnn.allow_tf32 = self._before
+
+    def _switch(self) -> bool | None:
+        """Set the switch and return what it was; None where it was set operator by operator, by who knows why."""
+        try:
+            before = torch.backends.cudnn.allow_tf32
+            torch.backends.cudnn.allow_tf32 = torch.get_float32_matmul_precision() != "highest"
+        except RuntimeError:
+            return None
+        return before
+
+
+float32_convolutions = _Float32Convolutions()
 
 
 def in_batches(function: Callable[[Tensor], Made], images: Tensor, size: int, device: torch.device) -> Iterator[Made]:
@@ -78,7 +100,10 @@ def in_batches(function: Callable[[Tensor], Made], images: Tensor, size: int, de
 
     Raises:
         DeviceError: a single image needs more memory than there is.
+        OptionError: `size` is below 1.
     """
+    if size < 1:
+        raise OptionError(f"batch_size is {size}; it must be at least 1 image.")
     start = 0
     while start < len(images):
         batch = images[start : start + size]

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import functional_call, grad_and_value, vmap
 from torch.nn import functional as F
 
 from oodkit.errors import PluginError
@@ -72,6 +72,12 @@ class LayerGradient:
         if self.inputs.shape[1] == 1:
             return (self.outputs[:, 0].square() @ weight * self.inputs[:, 0].square()).sum(1)
         return torch.cat([part.dense().square_().flatten(1) @ weight.flatten() for part in self._parts()])
+
+    def squared_norm(self) -> Tensor:
+        """Return ‖s‖² = Σ_oi s²_oi of each image, (N,)."""
+        if self.inputs.shape[1] == 1:
+            return self.outputs[:, 0].square().sum(1) * self.inputs[:, 0].square().sum(1)
+        return torch.cat([part.dense().square_().flatten(1).sum(1) for part in self._parts()])
 
     def split(self, count: int) -> list["LayerGradient"]:
         """Return the same, `count` images at a time; nothing is copied."""
@@ -137,12 +143,25 @@ def backward_pass(
             f"layer {own[0]!r} is a {type(modules[own[0]]).__name__} with a forward of its own; name its parameters "
             f"({own[0]}.weight, …), whose whole gradient is taken."
         )
+    owner: dict[int, str] = {}
+    for name, layer in hooked.items():
+        for weight in layer.parameters():
+            if owner.setdefault(id(weight), name) != name:
+                raise PluginError(
+                    f"layers {owner[id(weight)]!r} and {name!r} share a weight; name the parameter ({name}.weight), "
+                    "whose whole gradient is taken."
+                )
     forward = model.log_prob_and_statistics if statistics else lambda images: (model.log_prob(images), {})
+
+    bare = {n: parameters[n] for n in names if n in parameters}
 
     def run() -> BackwardPass:
         with frozen(model):
-            gradients, log_prob, described = _by_hooks(forward, images, hooked)
-            gradients |= _by_vmap(model, images, {n: parameters[n] for n in names if n in parameters})
+            if bare and not hooked:
+                gradients, log_prob, described = _by_vmap(model, images, bare, statistics)
+            else:
+                gradients, log_prob, described = _by_hooks(forward, images, hooked)
+                gradients |= _by_vmap(model, images, bare, statistics=False)[0] if bare else {}
         described = {name: values.detach() for name, values in described.items()}
         return BackwardPass({n: gradients[n] for n in names}, log_prob.detach(), described)
 
@@ -177,7 +196,10 @@ def _by_hooks(
     # A layer's weights are tracked except while the layer itself runs: a gradient that reaches them comes another way.
     handles = [layer.register_forward_pre_hook(lambda layer, _: _untrack(layer)) for layer in layers.values()]
     handles += [
-        layer.register_forward_hook(lambda _, inputs, output, name=name: tap(name, inputs[0], output))
+        layer.register_forward_hook(
+            lambda _, inputs, named, output, name=name: tap(name, inputs[0] if inputs else named["input"], output),
+            with_kwargs=True,
+        )
         for name, layer in layers.items()
     ]
     weights = [(name, p) for name, layer in layers.items() for p in layer.parameters()]
@@ -220,19 +242,35 @@ def _joined(parts: list[LayerGradient]) -> LayerGradient:
     return LayerGradient(torch.cat([p.inputs for p in parts], 1), torch.cat([p.outputs for p in parts], 1))
 
 
-def _by_vmap(model: GenerativeModel, images: Tensor, parameters: dict[str, nn.Parameter]) -> dict[str, LayerGradient]:
-    def log_prob(values: dict[str, Tensor], image: Tensor) -> Tensor:
-        result: Tensor = functional_call(model, values, (image.unsqueeze(0),))
-        return result.squeeze(0)
+class _LogProbAndStatistics(nn.Module):
+    """What `functional_call` can call: a model's log p, with its statistics where they are asked for."""
 
-    if not parameters:
-        return {}
-    values = {name: p.detach() for name, p in parameters.items()}
-    dense = vmap(grad(log_prob), in_dims=(None, 0))(values, images)
-    return {
+    def __init__(self, model: GenerativeModel, statistics: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.statistics = statistics
+
+    def forward(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.model.log_prob_and_statistics(images) if self.statistics else (self.model.log_prob(images), {})
+
+
+def _by_vmap(
+    model: GenerativeModel, images: Tensor, parameters: dict[str, nn.Parameter], statistics: bool
+) -> tuple[dict[str, LayerGradient], Tensor, dict[str, Tensor]]:
+    whole = _LogProbAndStatistics(model, statistics)
+
+    def log_prob(values: dict[str, Tensor], image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        log_p, described = functional_call(whole, values, (image.unsqueeze(0),))
+        return log_p.squeeze(0), {name: value.squeeze(0) for name, value in described.items()}
+
+    values = {f"model.{name}": p.detach() for name, p in parameters.items()}
+    differentiated = vmap(grad_and_value(log_prob, has_aux=True), in_dims=(None, 0))
+    dense, (log_p, described) = differentiated(values, images)
+    gradients = {
         name: LayerGradient.from_dense(g.reshape(len(g), g.shape[1] if g.ndim > 2 else 1, -1))
-        for name, g in dense.items()
+        for name, g in zip(parameters, dense.values(), strict=True)
     }
+    return gradients, log_p, described
 
 
 def _factor(layer: nn.Module, x: Tensor, delta: Tensor) -> LayerGradient:

@@ -10,7 +10,9 @@ from abc import abstractmethod
 from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock, RLock
 from typing import Any, ClassVar, Self
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +30,7 @@ __all__ = [
     "GenerativeModel",
     "LatentVariableModel",
     "build_model",
+    "evaluating",
     "frozen",
     "importance_weighted",
     "kl_divergence",
@@ -145,11 +148,11 @@ class GenerativeModel(Trainable):
         return f"{self.bits_per_dimension(nats):.3f} bits/dim"
 
     def fresh(self, seed: int = 0, **changes: Any) -> Self:  # Any: an option's value
-        """Return an untrained twin on the same device, with new weights from `seed`; `changes` are options."""
+        """Return an untrained twin of the same device and dtype, its weights from `seed`; `changes` are options."""
         options = type(self.options).parse(self.name, {**self.options.model_dump(), **changes})
         twin: Self = build_model(type(self), self.image_shape, options, seed)
         twin.name = self.name
-        return twin.to(self.device)
+        return twin.to(device=self.device, dtype=self.dtype)
 
     def check_weights(self) -> None:
         """Refuse weights that are not finite.
@@ -298,18 +301,37 @@ class Classifier(GenerativeModel):
 
 
 @contextmanager
-def frozen(model: nn.Module) -> Generator[None]:
-    """Keep a model in evaluation mode, with no weight that takes a gradient; both are undone at the end."""
+def evaluating(model: nn.Module) -> Generator[None]:
+    """Keep a model in evaluation mode; each module's own mode comes back at the end."""
     modes = {m: m.training for m in model.modules()}
-    wanted = {p: p.requires_grad for p in model.parameters()}
     try:
-        model.eval().requires_grad_(False)
+        model.eval()
         yield
     finally:
         for module, mode in modes.items():
             module.training = mode
-        for parameter, requires_grad in wanted.items():
-            parameter.requires_grad_(requires_grad)
+
+
+_locks: WeakKeyDictionary[nn.Module, RLock] = WeakKeyDictionary()
+_making_a_lock = Lock()
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Generator[None]:
+    """Keep a model in evaluation mode, with no weight that takes a gradient; both are undone at the end.
+
+    One thread at a time: others wait, as they would find, and leave behind, another's half-undone settings.
+    """
+    with _making_a_lock:
+        lock = _locks.setdefault(model, RLock())
+    with lock, evaluating(model):
+        wanted = {p: p.requires_grad for p in model.parameters()}
+        try:
+            model.requires_grad_(False)
+            yield
+        finally:
+            for parameter, requires_grad in wanted.items():
+                parameter.requires_grad_(requires_grad)
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -344,7 +366,8 @@ def log_likelihood(model: GenerativeModel, images: Tensor, *, samples: int, seed
 
 def build_model(kind: type[Any], image_shape: Shape, options: ModelOptions, seed: int) -> Any:  # Any: kind's instance
     """Return an untrained model of a class, with weights from `seed`; the global random state is left as it was."""
-    # torch's layers draw their weights from the global generator: fork it, so that the caller's stays as it was.
+    # torch's layers draw their weights from the global generator: fork it, so that the caller's stays as it was. It is
+    # the CPU's alone: torch.manual_seed would seed every GPU's too.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         return kind(image_shape, options)

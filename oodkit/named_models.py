@@ -69,7 +69,7 @@ def train_model(
         ImageError: wrong dtype or shape, or no image at all; for a classifier, no labels or others than its classes.
         OptionError: an unknown option, or a value that is not allowed.
     """
-    data = images if isinstance(images, ImageSet) else ImageSet("images", "train", images)
+    data = images if isinstance(images, ImageSet) else ImageSet("images", "train", images.detach().cpu())
     if isinstance(model, str):
         model = create_model(model, data.image_shape, seed=seed, device=device, **options)
         recipe = model.options

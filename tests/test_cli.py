@@ -371,7 +371,9 @@ def test_commands_keep_freed_memory_instead_of_fetching_it_page_by_page():
 
 
 def test_no_image_at_a_time_is_a_mistake(tiny_vae, capsys):
-    assert main("fit --detector elbo --model vae.oodkit --id digits --out elbo.oodkit --limit 5".split()) == 0
-    for command in ("score digits.npz --detector-file elbo.oodkit", "fit --detector elbo --model vae.oodkit --id digits --out no"):
+    fit = "fit --detector elbo --model-file vae.oodkit --id id.npz --out elbo.oodkit"
+    assert main(fit.split()) == 0
+    capsys.readouterr()
+    for command in (fit, "score id.npz --detector-file elbo.oodkit"):
         assert main([*command.split(), "--batch-size", "0"]) == 2
-        assert "batch_size is 0" in capsys.readouterr().err
+        assert "batch_size is 0" in sentence(capsys)

@@ -30,7 +30,7 @@ class GradientNormDensity(Detector[GradientNormOptions]):
     def _norms(self, images: Tensor) -> Tensor:
         """Return the squared norm of each layer's gradient, (N, layers), float64."""
         gradients = layer_gradients(self.model, images, self._layers)
-        return torch.stack([g.dense().square().flatten(1).sum(1) for g in gradients.values()], 1).double()
+        return torch.stack([g.squared_norm() for g in gradients.values()], 1).double()
 
     @property
     def _layers(self) -> tuple[str, ...]:

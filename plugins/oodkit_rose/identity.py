@@ -25,4 +25,4 @@ class Identity(CurvatureApproximation):
 
     def quadratic_form(self, gradient: LayerGradient) -> Tensor:
         """Return ‖s‖², (N,)."""
-        return gradient.dense().square_().flatten(1).sum(1)
+        return gradient.squared_norm()

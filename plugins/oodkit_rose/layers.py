@@ -65,7 +65,7 @@ class LayerScores(Detector[LayerOptionsT], ABC):
         generator = torch.Generator().manual_seed(self.options.seed)
         order = torch.randperm(len(images), generator=generator)
         if self.options.calibration == "same":
-            fitting = images.select(order[: self.options.fitting_images])
+            fitting = images.select(order[: max(3, self.options.fitting_images)])  # fewer have no spread
             return fitting, fitting
         apart = max(2, min(self.options.calibration_images, len(images) // 5))
         return images.select(order[apart:][: self.options.fitting_images]), images.select(order[:apart])
