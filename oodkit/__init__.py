@@ -18,6 +18,7 @@ _PUBLIC = {
     "adapt": "oodkit.adapted",
     "create_detector": "oodkit.named_detectors",
     "load_detector": "oodkit.named_detectors",
+    "detector_versions": "oodkit.named_detectors",
     "benjamini_hochberg": "oodkit.calibration",
     "shared_work": "oodkit.distributed",
     # extending it
@@ -115,7 +116,11 @@ if TYPE_CHECKING:  # what __getattr__ resolves, for editors and mypy; a test hol
         kl_divergence as kl_divergence,
         log_likelihood as log_likelihood,
     )
-    from oodkit.named_detectors import create_detector as create_detector, load_detector as load_detector
+    from oodkit.named_detectors import (
+        create_detector as create_detector,
+        detector_versions as detector_versions,
+        load_detector as load_detector,
+    )
     from oodkit.named_models import create_model as create_model, load_model as load_model, train_model as train_model
     from oodkit.options import (
         ClassifierOptions as ClassifierOptions,

@@ -7,7 +7,8 @@ one under the name of a whole one.
 import hashlib
 import json
 import os
-import tempfile
+import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,10 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         ArtifactError: no space, no permission, no such folder.
     """
-    temporary = None
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
+        # as `open` makes files, with the permissions that the umask leaves: tempfile's are for the user alone
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -70,7 +71,7 @@ def write_atomically(path: Path, data: bytes) -> None:
             f"cannot write {path}: {error.strerror or error}. Free space there, or choose another folder."
         ) from error
     finally:
-        if temporary is not None:
+        with suppress(OSError):  # what failed was said above
             temporary.unlink(missing_ok=True)
 
 

@@ -37,9 +37,9 @@ def benjamini_hochberg(p: Tensor, alpha: float = 0.05) -> Tensor:
     """
     check_alpha(alpha)
     ascending = p.double().sort().values
-    passed = (ascending <= alpha * torch.arange(1, len(p) + 1, dtype=torch.float64) / len(p)).nonzero()
+    passed = (ascending <= alpha * torch.arange(1, len(p) + 1, dtype=torch.float64, device=p.device) / len(p)).nonzero()
     if not len(passed):
-        return torch.zeros(len(p), dtype=torch.bool)
+        return torch.zeros_like(p, dtype=torch.bool)
     return p.double() <= ascending[passed[-1, 0]]
 
 

@@ -24,7 +24,7 @@ class Number(NamedTuple):
     share: float | None  # of the score; None where the score is no sum
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # tensors have no one answer to ==
 class Explanation:
     """Named numbers per image, as a detector sees them.
 
@@ -60,10 +60,10 @@ def occlusion_map(detector: "Detector[Any]", image: Tensor, patch: int = 4) -> T
     Args:
         detector: fitted.
         image: uint8, (C, H, W), of the detector's `image_shape`.
-        patch: side in pixels; it must divide height and width.
+        patch: side in pixels; it must divide height and width, and be smaller than one of them.
 
     Raises:
-        OptionError: `patch` does not divide the image.
+        OptionError: `patch` does not divide the image, or is all of it.
 
     Source: Zeiler & Fergus 2014, arXiv:1311.2901, section 4.2.
     """
@@ -71,6 +71,8 @@ def occlusion_map(detector: "Detector[Any]", image: Tensor, patch: int = 4) -> T
     if patch < 1 or height % patch or width % patch:
         raise OptionError(f"patch is {patch}; it must divide {height}x{width} images.")
     rows, columns = height // patch, width // patch
+    if rows * columns == 1:
+        raise OptionError(f"patch is {patch}, the whole image: there is nothing around it to cover it with.")
     covered = [image]
     for top in range(0, height, patch):
         for left in range(0, width, patch):
@@ -82,7 +84,8 @@ def occlusion_map(detector: "Detector[Any]", image: Tensor, patch: int = 4) -> T
             changed[:, top : top + patch, left : left + patch] = cover
             covered.append(changed)
     scores = detector.score(torch.stack(covered))
-    return (scores[0] - scores[1:]).view(rows, columns)
+    falls = torch.where(scores[1:] == scores[0], 0.0, scores[0] - scores[1:])  # of infinite scores, infinity or 0
+    return falls.view(rows, columns)
 
 
 def draw_map(image: Tensor, heat: Tensor, side: int = 256) -> Image.Image:

@@ -18,7 +18,7 @@ __all__ = ["DatasetRequest", "ImageSet"]
 Shape = tuple[int, int, int]  # channels, height, width
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # tensors have no one answer to ==
 class ImageSet:
     """Images and where they come from.
 

@@ -232,6 +232,11 @@ def _from_array(array: AnyArray, name: str) -> Tensor:
             else "images.astype('uint8') makes them if the values are 0..255"
         )
         raise ImageError(f"{name}: images are {array.dtype}; oodkit takes uint8, 0..255. {how}.")
+    if array.ndim == 3 and array.shape[2] in (3, 4):
+        raise ImageError(
+            f"{name}: an array of shape {array.shape} may be one colour picture or images {array.shape[2]} pixels "
+            "wide; for one picture give images[None], for grey images images[:, None]."
+        )
     if array.ndim == 3:
         array = array[:, None]
     elif array.ndim == 4 and array.shape[1] not in (1, 3) and array.shape[3] in (1, 3):

@@ -17,7 +17,7 @@ from oodkit.named_models import rebuild_model
 from oodkit.plugin import DetectorSpec
 from oodkit.registry import Registered, detector_options, load_target, registry
 
-__all__ = ["check_model_kind", "create_detector", "load_detector", "load_detector_class"]
+__all__ = ["check_model_kind", "create_detector", "detector_versions", "load_detector", "load_detector_class"]
 
 
 def create_detector(
@@ -69,6 +69,17 @@ def load_detector_class(entry: Registered[DetectorSpec]) -> type[Detector[Any]]:
     """
     kind: type[Detector[Any]] = load_target(entry.spec.target, entry.spec.name)
     return kind
+
+
+def detector_versions(name: str, **options: Any) -> dict[str, str]:  # Any: an option's value
+    """Return the versions of outside software that the scores of a detector with these options depend on, by name.
+
+    Raises:
+        UnknownNameError: no package registers `name`.
+        OptionError: an unknown option, or a value that is not allowed.
+    """
+    entry = registry().detector(name)
+    return load_detector_class(entry).versions(detector_options(entry).parse(entry.spec.name, options))
 
 
 def check_model_kind(entry: Registered[DetectorSpec], model: GenerativeModel | None) -> None:

@@ -210,8 +210,11 @@ def load_target(target: str, owner: str) -> Any:  # Any: whatever the plugin nam
     module, _, attribute = target.partition(":")
     try:
         return getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise PluginError(f"{owner}: cannot load {target!r}: {error}. Reinstall the package that brings it.") from error
+    except Exception as error:  # a third party's module may raise anything while it is imported
+        kind = "" if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: "
+        raise PluginError(
+            f"{owner}: cannot load {target!r}: {kind}{error}. Reinstall the package that brings it."
+        ) from error
 
 
 @cache  # one class per detector: options compare equal only within one class

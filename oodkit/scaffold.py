@@ -62,7 +62,7 @@ def write_package(kind: str, name: str, folder: str | Path = ".") -> Path:
 
 
 def _fill(source: Traversable, target: Path, words: dict[str, str]) -> None:
-    """Copy a folder of templates; `NAME` in a file's name is the package, `$word` in its text a word."""
+    """Copy a folder of templates; `PACKAGE` in a file's name is the package, `$word` in its text a word."""
     target.mkdir(exist_ok=True)
     for item in source.iterdir():
         into = target / item.name.replace("PACKAGE", words["package"]).removesuffix(".txt")

@@ -119,7 +119,10 @@ class OODEstimator(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit
 
     def decision_function(self, X: ArrayLike) -> Numbers:
         """Return `score_samples` less `offset_`, (N,): negative for outliers."""
-        return self.score_samples(X) - self.offset_
+        scores = self.score_samples(X)
+        at_threshold = scores == self.offset_  # both may be infinite
+        result: Numbers = np.where(at_threshold, 0.0, scores - np.where(at_threshold, 0.0, self.offset_))
+        return result
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
         """Return +1 for in-distribution rows and −1 for outliers, (N,)."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oodkit import Detector, Explanation, ImageError, ImageSet, OptionError, create_detector
+from oodkit import Detector, Explanation, ImageError, ImageSet, OptionError, create_detector, detector_versions
 from oodkit_density.options import EnsembleOptions
 
 __all__ = ["Ensemble"]
@@ -61,6 +61,11 @@ class Ensemble(Detector[EnsembleOptions]):
         z = -normal.icdf(log_p.exp().clamp(1e-12, 1 - 1e-12))
         return Explanation(self.options.members, z, -2 * log_p if self.options.combine == "fisher" else None)
 
+    @classmethod
+    def versions(cls, options: EnsembleOptions) -> dict[str, str]:
+        """Return what the members' scores depend on."""
+        return {k: v for name, its in _named(options) for k, v in detector_versions(name, **its).items()}
+
     def _log_p(self, images: Tensor) -> Tensor:
         """Return log p of each member, (N, members), float64."""
         columns = []
@@ -91,17 +96,26 @@ class Ensemble(Detector[EnsembleOptions]):
         Raises:
             OptionError: a text that names no detector, or the ensemble itself.
         """
-        members = []
-        for text in self.options.members:
-            match = MEMBER.fullmatch(text)
-            if match is None or match[1] == self.name:
-                raise OptionError(
-                    f"{self.name}.members: {text!r} is no other detector; write its name, with options in brackets: "
-                    "rose-ekfac[relative_damping=0.1;seed=1]."
-                )
-            pairs = [pair.partition("=") for pair in (match[2] or "").split(";") if pair]
-            options = {"seed": self.options.seed, **{key.strip(): value.strip() for key, _, value in pairs}}
-            members.append(
-                create_detector(match[1], self._model, device=self.device, batch_size=self.batch_size, **options)
+        return [
+            create_detector(name, self.model, device=self.device, batch_size=self.batch_size, **options)
+            for name, options in _named(self.options)
+        ]
+
+
+def _named(options: EnsembleOptions) -> list[tuple[str, dict[str, Any]]]:  # Any: an option's value
+    """Return each member's name and options.
+
+    Raises:
+        OptionError: a text that names no detector, or an ensemble.
+    """
+    named = []
+    for text in options.members:
+        match = MEMBER.fullmatch(text)
+        if match is None or match[1] == "ensemble":
+            raise OptionError(
+                f"ensemble.members: {text!r} is no other detector; write its name, with options in brackets: "
+                "rose-ekfac[relative_damping=0.1;seed=1]."
             )
-        return members
+        pairs = [pair.partition("=") for pair in (match[2] or "").split(";") if pair]
+        named.append((match[1], {"seed": options.seed, **{key.strip(): value.strip() for key, _, value in pairs}}))
+    return named

@@ -49,7 +49,10 @@ class LayerScores(Detector[LayerOptionsT], ABC):
         """
         scores = self.per_image(values, images, text="calibrate layers")
         if not scores.isfinite().all():
-            raise ImageError(f"{self.name}: scores of the calibration images are not finite; choose a larger damping.")
+            raise ImageError(
+                f"{self.name}: numbers of the calibration images are not finite; choose a larger damping, or train the "
+                "model again."
+            )
         return scores
 
     def _split(self, images: ImageSet) -> tuple[ImageSet, ImageSet]:

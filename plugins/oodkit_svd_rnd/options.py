@@ -22,7 +22,7 @@ class RndOptions(DetectorOptions):
     )
     epochs: int = Field(50, ge=0, description="Passes over the training images.")
     learning_rate: float = Field(
-        1e-4, gt=0, allow_inf_nan=False, description="Step size of Adam; a tenth of it from epoch 25 on."
+        1e-4, gt=0, allow_inf_nan=False, description="Step size of Adam, divided by ten every 25 epochs."
     )
     fitting_images: int | None = Field(
         None, ge=1, description="Training images that are used, at most; by default all."
