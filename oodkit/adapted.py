@@ -168,6 +168,8 @@ def adapt(
         raise OptionError(f'pixels is {pixels!r}; choose "unit" ([0, 1]), "symmetric" ([-1, 1]) or "bytes" (0..255).')
     if len(image_shape) != 3 or min(image_shape) < 1:
         raise OptionError(f"image_shape is {image_shape}; it must be (channels, height, width), each at least 1.")
+    if not isinstance(module, nn.Module):
+        raise OptionError(f"adapt takes a torch.nn.Module, not {type(module).__name__}; wrap what you have in one.")
     given = {"log_prob": log_prob, "encode": encode, "log_prob_given": log_prob_given, "decode": decode}
     functions = {name: function for name, function in given.items() if function is not None}
     if set(functions) not in ({"log_prob"}, {"encode", "log_prob_given"}, {"encode", "log_prob_given", "decode"}):
@@ -245,6 +247,8 @@ def _probe(model: AdaptedModel) -> None:
         raise PluginError(
             f"log_prob gave {got} for two images; it must return (2,), a number each: sum over pixels, not over images."
         )
+    if not together.is_floating_point():
+        raise PluginError(f"log_prob gave {together.dtype}; it must return floating-point numbers, in nats.")
     if not together.isfinite().all():
         raise PluginError(f"log_prob is not finite on random images: {together.tolist()}.")
     if not torch.equal(together, again):

@@ -5,6 +5,8 @@ one: under exchangeability P(p ≤ α) ≤ α for every α, whatever the detecto
 Gammerman and Shafer 2005; for OOD detection: Bates et al. 2023, arXiv:2104.08279).
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -24,7 +26,7 @@ def p_values(scores: Tensor, calibration: Tensor) -> Tensor:
     return (1 + above).double() / (len(calibration) + 1)
 
 
-def benjamini_hochberg(p: Tensor, alpha: float = 0.05) -> Tensor:
+def benjamini_hochberg(p: Tensor | Sequence[float], alpha: float = 0.05) -> Tensor:
     """Return which of a batch are called OOD, bool (N,), with a false discovery rate of at most `alpha`.
 
     The rate: of the images called OOD, the expected share that are not. A decision of the whole batch: adding images
@@ -36,11 +38,12 @@ def benjamini_hochberg(p: Tensor, alpha: float = 0.05) -> Tensor:
     Source: Benjamini & Hochberg 1995.
     """
     check_alpha(alpha)
-    ascending = p.double().sort().values
+    p = torch.as_tensor(p).double()
+    ascending = p.sort().values
     passed = (ascending <= alpha * torch.arange(1, len(p) + 1, dtype=torch.float64, device=p.device) / len(p)).nonzero()
     if not len(passed):
         return torch.zeros_like(p, dtype=torch.bool)
-    return p.double() <= ascending[passed[-1, 0]]
+    return p <= ascending[passed[-1, 0]]
 
 
 def check_alpha(alpha: float) -> None:
@@ -49,5 +52,5 @@ def check_alpha(alpha: float) -> None:
     Raises:
         OptionError: `alpha` is not between 0 and 1.
     """
-    if not 0 < alpha < 1:
-        raise OptionError(f"alpha is {alpha}; it is a false-alarm rate and must lie between 0 and 1.")
+    if not (isinstance(alpha, int | float) and 0 < alpha < 1):
+        raise OptionError(f"alpha is {alpha!r}; it is a false-alarm rate and must lie between 0 and 1.")

@@ -61,7 +61,7 @@ class Detector(ABC, Generic[OptionsT]):
         self.name = name
         self.options = options
         self.state: dict[str, Tensor] = {}
-        self.alpha = 0.05
+        self._alpha = 0.05
         self.device = device
         self.batch_size = batch_size
         self.image_shape: Shape | None = model.image_shape if model is not None else None
@@ -79,7 +79,7 @@ class Detector(ABC, Generic[OptionsT]):
             PluginError: names the method to rename.
         """
         super().__init_subclass__()
-        if hidden := vars(cls).keys() & {"_model", "_fitted", "_calibration"}:
+        if hidden := vars(cls).keys() & {"_model", "_fitted", "_calibration", "_alpha"}:
             raise PluginError(f"{cls.__name__} defines {hidden.pop()!r}, which Detector keeps its own in; rename it.")
 
     @abstractmethod
@@ -241,6 +241,20 @@ class Detector(ABC, Generic[OptionsT]):
             NotFittedError: `calibrate` did not come first.
         """
         return p_values(scores, self._calibration_scores())
+
+    @property
+    def alpha(self) -> float:
+        """The false-alarm rate of `predict`.
+
+        Raises:
+            OptionError: what it is set to is not between 0 and 1.
+        """
+        return self._alpha
+
+    @alpha.setter
+    def alpha(self, alpha: float) -> None:
+        check_alpha(alpha)
+        self._alpha = alpha
 
     @property
     def calibrated(self) -> bool:

@@ -50,7 +50,7 @@ class UnknownNameError(OodkitError):
     @classmethod
     def of(cls, kind: str, name: str, known: Iterable[str]) -> "UnknownNameError":
         """Return the error for `name`, with near misses or, where none is near, all that exists."""
-        known = sorted(known)
+        known, name = sorted(known), str(name)  # a program may have given anything
         near = get_close_matches(name, known, n=3, cutoff=0.6)
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known)}."
         return cls(f"no {kind} is called {name!r}; {hint} `oodkit list` shows all.")

@@ -16,7 +16,7 @@ outputs only.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -37,21 +37,23 @@ class LayerGradient:
     Attributes:
         inputs: (N, S, I), what enters the layer at each position; a last entry of 1 where there is a bias.
         outputs: (N, S, O), ∂ log p(x) / ∂ (what leaves the layer) there.
+        factored: whether the two come from a layer; False: one of them holds unit vectors, the other the gradient.
     """
 
     inputs: Tensor
     outputs: Tensor
+    factored: bool = True
 
     @classmethod
     def from_dense(cls, dense: Tensor) -> "LayerGradient":
         """Return gradients (N, O, I) in factored form: rows, or columns if fewer, are positions beside unit vectors."""
         n, o, i = dense.shape
         unit = torch.eye(min(o, i), dtype=dense.dtype, device=dense.device).expand(n, -1, -1)
-        return cls(dense, unit) if o <= i else cls(unit, dense.transpose(1, 2))
+        return cls(dense, unit, False) if o <= i else cls(unit, dense.transpose(1, 2), False)
 
     def double(self) -> "LayerGradient":
         """Return the same gradients in float64."""
-        return LayerGradient(self.inputs.double(), self.outputs.double())
+        return replace(self, inputs=self.inputs.double(), outputs=self.outputs.double())
 
     def dense(self) -> Tensor:
         """Return the gradients themselves, (N, O, I)."""
@@ -81,8 +83,8 @@ class LayerGradient:
 
     def split(self, count: int) -> list["LayerGradient"]:
         """Return the same, `count` images at a time; nothing is copied."""
-        starts = range(0, len(self.inputs), count)
-        return [LayerGradient(self.inputs[n : n + count], self.outputs[n : n + count]) for n in starts]
+        slices = [slice(n, n + count) for n in range(0, len(self.inputs), count)]
+        return [replace(self, inputs=self.inputs[part], outputs=self.outputs[part]) for part in slices]
 
     def _parts(self) -> list["LayerGradient"]:
         """Return the images some at a time, so that their dense gradients stay in the cache, or in a GPU's memory."""

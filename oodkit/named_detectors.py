@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from oodkit.artifact import read_artifact, saved_shape
-from oodkit.calibration import check_alpha
 from oodkit.detector import Detector
 from oodkit.device import resolve_device
 from oodkit.errors import ArtifactError, OptionError, PluginError
@@ -40,7 +39,7 @@ def create_detector(
     Raises:
         UnknownNameError: no package registers `name`.
         OptionError: an unknown option, or a value that is not allowed; a batch size below 1.
-        PluginError: a model of a kind that this detector cannot use.
+        PluginError: a model of a kind that this detector cannot use, or what is no model.
     """
     entry = registry().detector(name)
     parsed = detector_options(entry).parse(entry.spec.name, options)
@@ -89,6 +88,11 @@ def check_model_kind(entry: Registered[DetectorSpec], model: GenerativeModel | N
         PluginError: names what the detector needs.
     """
     needs = entry.spec.model
+    if model is not None and not isinstance(model, GenerativeModel):
+        raise PluginError(
+            f"{entry.spec.name}: {type(model).__name__} is no model of oodkit; oodkit.adapt(module, …) makes one of "
+            "any torch.nn.Module, oodkit.load_model(path) reads one."
+        )
     if needs != "none" and model is None:
         raise PluginError(f"{entry.spec.name} needs a model: oodkit.train_model(…) or oodkit.load_model(path).")
     if needs == "density" and isinstance(model, Classifier):
@@ -117,7 +121,7 @@ def load_detector(
         device: "auto", "cpu", "cuda" or "cuda:N".
         batch_size: images at a time; by default as for `create_detector`.
         model: where the detector looks through a model of your own (`oodkit.adapt`): such a model again, whose weights
-            are replaced by those of the file.
+            are replaced by those of the file. Any other detector has its model in the file, and takes none.
 
     Raises:
         ArtifactError: damaged, no detector, made by a plugin that is not installed, its weights do not fit `model`, or
@@ -137,7 +141,6 @@ def load_detector(
             raise ArtifactError(f"{path}: the detector takes {shape}, its model {model.image_shape}; fit it again.")
         detector.restore(state, shape, _saved_calibration(tensors))
         detector.alpha = header.get("alpha", detector.alpha)
-        check_alpha(detector.alpha)
         detector.training_record = dict(header.get("training", {}))
         recorded = {name: str(version) for name, version in header.get("versions", {}).items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:

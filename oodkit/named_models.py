@@ -11,8 +11,9 @@ from torch.overrides import TorchFunctionMode
 
 from oodkit.artifact import read_artifact, saved_shape
 from oodkit.device import resolve_device
-from oodkit.errors import ArtifactError, OodkitError
+from oodkit.errors import ArtifactError, OodkitError, PluginError
 from oodkit.images import ImageSet, Shape, check_images, check_labels
+from oodkit.loading import Source, load_images
 from oodkit.model import Classifier, GenerativeModel, build_model
 from oodkit.registry import load_target, model_options, registry
 from oodkit.training import optimise
@@ -46,7 +47,7 @@ def create_model(
 
 def train_model(
     model: str | GenerativeModel,
-    images: ImageSet | Tensor,
+    images: Source,
     *,
     seed: int = 0,
     device: str | torch.device = "auto",
@@ -57,7 +58,8 @@ def train_model(
 
     Args:
         model: a registered name, or a model to train on (a `fresh()` one, say), which is changed in place.
-        images: uint8, (N, C, H, W), the in-distribution training images.
+        images: the in-distribution training images: a tensor, uint8, (N, C, H, W), or whatever else `load_images`
+            takes.
         seed: of the weights, the order of the images and the noise.
         device: "auto", "cpu", "cuda" or "cuda:N"; for a model that exists, where it is.
         checkpoint: a file written after every epoch. Where it exists, training goes on from there, with the same
@@ -68,8 +70,14 @@ def train_model(
         TrainingError: the loss is no longer finite.
         ImageError: wrong dtype or shape, or no image at all; for a classifier, no labels or others than its classes.
         OptionError: an unknown option, or a value that is not allowed.
+        PluginError: what is to be trained is no model.
     """
-    data = images if isinstance(images, ImageSet) else ImageSet("images", "train", images.detach().cpu())
+    if not isinstance(model, str | GenerativeModel):
+        raise PluginError(f"{type(model).__name__} is no model of oodkit; oodkit.adapt(module, …) makes one of it.")
+    if isinstance(images, Tensor):
+        data = ImageSet("images", "train", images.detach().cpu())
+    else:
+        data = images if isinstance(images, ImageSet) else load_images(images, "train")
     if isinstance(model, str):
         model = create_model(model, data.image_shape, seed=seed, device=device, **options)
         recipe = model.options
@@ -106,10 +114,16 @@ def rebuild_model(
     """Return the model of an artifact's header and weights; a model that no plugin registers is given as `own`.
 
     Raises:
-        ArtifactError: the weights do not fit the model that the header describes, or its plugin is missing.
+        ArtifactError: the weights do not fit the model that the header describes, or its plugin is missing; a model is
+            given where the file has one.
+        PluginError: what is given is no model.
     """
     name = str(header.get("model", ""))
-    if name not in registry().models and own is not None:
+    if own is not None and not isinstance(own, GenerativeModel):
+        raise PluginError(f"{type(own).__name__} is no model of oodkit; give oodkit.adapt(module, …).")
+    if own is not None and name in registry().models:
+        raise ArtifactError(f"{source} holds its own model, {name}; leave the other model out.")
+    if own is not None:
         try:
             own.load_state_dict(tensors)
         except RuntimeError as error:

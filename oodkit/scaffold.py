@@ -33,6 +33,8 @@ def write_package(kind: str, name: str, folder: str | Path = ".") -> Path:
         raise OptionError(f"there is no kind {kind!r}; choose {', '.join(KINDS)}.")
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
         raise OptionError(f"{name!r} cannot be a name; use small letters, digits and single dashes, such as my-{kind}.")
+    if name == "all" or name.startswith("plus-"):
+        raise OptionError(f"{name!r} would be read otherwise: `all` as every detector, rose-plus-… as rose-plus.")
     found = registry()
     known = found.aliases.get(name, name)
     for table in (found.detectors, found.models, found.datasets, found.curvatures):

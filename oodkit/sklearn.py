@@ -155,6 +155,11 @@ class OODEstimator(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit
                 f"values from {rows.min():.6g} to {rows.max():.6g} are not all within value_range {self.range_}; "
                 'give the range that they have, or value_range="fit".'
             )
+        if tuple(self.value_range) == (0, 255) and 0 < rows.max() <= 1 and (rows % 1).any():
+            raise ImageError(
+                "values are shares from 0 to 1, which bytes would round to black; give value_range=(0, 1), or "
+                "rows * 255."
+            )
         shares = (rows.clip(low, high) - low) / ((high - low) or 1.0)
         pixels = torch.from_numpy((255 * shares).round().astype(np.uint8)).reshape(-1, *shape)
         return load_images(ImageSet("rows", "train", pixels), image_shape=self.resize)

@@ -97,12 +97,17 @@ def test_ekfac_is_the_dense_matrix(shape, seed, damping, relative):
 
 
 @few
-@given(inputs=st.integers(1, 4), outputs=st.integers(1, 4), more=st.integers(0, 3), seed=seeds)
-def test_ekfac_is_exact_where_f_is_a_kronecker_product(inputs, outputs, more, seed):
-    """Each h meets each δ once, so that E[s sᵀ] = E[δ δᵀ] ⊗ E[h hᵀ]; nothing is damped."""
+@given(inputs=st.integers(1, 4), outputs=st.integers(1, 4), more=st.integers(0, 3), seed=seeds, factored=st.booleans())
+def test_ekfac_is_exact_where_f_is_a_kronecker_product(inputs, outputs, more, seed, factored):
+    """Each h meets each δ once, so that E[s sᵀ] = E[δ δᵀ] ⊗ E[h hᵀ]; nothing is damped.
+
+    A bare parameter's gradient has no h and δ: both bases are to be found in s itself.
+    """
     pool = random_gradient(1, max(inputs, outputs) + more, outputs, inputs, seed)
     h, d = (pool.inputs[0], pool.outputs[0])
     train = LayerGradient(h.repeat(len(d), 1)[:, None], d.repeat_interleave(len(h), 0)[:, None])
+    if not factored:
+        train = LayerGradient.from_dense(train.dense())
     s = vectors(train)
     fisher = s.T @ s / len(s)
     np.testing.assert_allclose(fisher, np.kron(d.T @ d, h.T @ h) / len(s), rtol=1e-9, atol=1e-12)

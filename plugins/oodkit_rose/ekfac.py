@@ -15,7 +15,10 @@ __all__ = ["Ekfac"]
 
 
 class Ekfac(CurvatureApproximation):
-    """U_A and U_B: eigenvectors of A = E[h hᵀ] and B = E[δ δᵀ]; Σ = E[(U_Bᵀ s U_A)²], s the whole image's gradient."""
+    """U_A and U_B: eigenvectors of A = E[h hᵀ] and B = E[δ δᵀ]; Σ = E[(U_Bᵀ s U_A)²], s the whole image's gradient.
+
+    A parameter that is no layer's (GLOW's W) has neither h nor δ; A = E[sᵀ s] and B = E[s sᵀ] take their place.
+    """
 
     passes: ClassVar[int] = 2
 
@@ -23,7 +26,11 @@ class Ekfac(CurvatureApproximation):
         """Return the sums of A and B, (I, I) and (O, O), in the first pass; of Σ, (O, I), in the second."""
         if number == 1:
             return {"squares": self._rotated(gradient).sum_of_squares()}
-        h, d = gradient.inputs.flatten(0, 1), gradient.outputs.flatten(0, 1)
+        h, d = gradient.inputs, gradient.outputs
+        if not gradient.factored:  # a bare parameter, with no layer's input or output: E[sᵀ s] and E[s sᵀ]
+            h = gradient.dense()
+            d = h.mT
+        h, d = h.flatten(0, 1), d.flatten(0, 1)
         return {"inputs": h.T @ h, "outputs": d.T @ d}
 
     def end_pass(self, sums: Mapping[str, Tensor], count: int, number: int) -> dict[str, Tensor]:
