@@ -19,13 +19,11 @@ from oodkit.artifact import read_artifact
 from oodkit.device import resolve_device
 from oodkit.errors import ArtifactError, OptionError, PluginError
 from oodkit.images import Shape
-from oodkit.model import GenerativeModel, LatentVariableModel
+from oodkit.model import LAYERS, GenerativeModel, LatentVariableModel
 from oodkit.options import ModelOptions
 
 __all__ = ["AdaptedLatentModel", "AdaptedModel", "adapt", "load_own_model", "own_model_hash"]
 
-# Whose gradients per image are taken from what flows through them.
-LAYERS: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 Pixels = Literal["unit", "symmetric", "bytes"]
 Layers = str | type[nn.Module] | Sequence[str | type[nn.Module]]
 Function = str | Callable[..., Any]  # a method's name, or a function of the module, the images and perhaps z

@@ -26,6 +26,7 @@ from oodkit.registry import registry
 from oodkit.training import Trainable
 
 __all__ = [
+    "LAYERS",
     "Classifier",
     "GenerativeModel",
     "LatentVariableModel",
@@ -36,6 +37,9 @@ __all__ = [
     "kl_divergence",
     "log_likelihood",
 ]
+
+# What `gradients.py` has factors of; of other parameters it takes the whole gradient.
+LAYERS: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
 
 class GenerativeModel(Trainable):
@@ -80,7 +84,7 @@ class GenerativeModel(Trainable):
 
     def curvature_layers(self) -> list[str]:
         """Return the names of the layers (or bare parameters) whose gradients ROSE takes by default."""
-        return [n for n, m in self.named_modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
+        return [n for n, m in self.named_modules() if isinstance(m, LAYERS)]
 
     def matching_layers(self, names: Sequence[str] | None) -> list[str]:
         """Return the layers (or parameters) that `names` mean; of None, `curvature_layers()`.
@@ -95,7 +99,7 @@ class GenerativeModel(Trainable):
         if names is None:
             return usual
         modules = dict(self.named_modules())
-        layers = [n for n, m in modules.items() if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
+        layers = [n for n, m in modules.items() if isinstance(m, LAYERS)]
         places = list(modules)
         known = sorted({*usual, *layers}, key=lambda n: places.index(n if n in modules else n.rpartition(".")[0]))
         found = []
