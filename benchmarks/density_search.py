@@ -45,9 +45,9 @@ def configurations(names: list[str]) -> dict[str, list[str]]:
     return groups | {f"{name} + lengths": chosen + lengths for name, chosen in groups.items() if name != "lengths"}
 
 
-def judge(sets: dict[str, dict[str, Tensor]], names: list[str], kind: str) -> dict[str, float]:
-    """Return the AUROC on each shift, and the mean over classes left out of the density."""
-    options = oodkit.DensityOptions(density=kind)
+def judge(sets: dict[str, dict[str, Tensor]], names: list[str], kind: str, **more: int) -> dict[str, float]:
+    """Return the AUROC on each shift, and the mean over classes left out of the density; `more` are its options."""
+    options = oodkit.DensityOptions(density=kind, **more)
     density, held = matrix(sets["density"], names), matrix(sets["held"], names)
     fitted = oodkit.fit_density(density, options)
     known = fitted.score(held)
@@ -66,14 +66,31 @@ def judge(sets: dict[str, dict[str, Tensor]], names: list[str], kind: str) -> di
     return cells
 
 
+def print_components(sets: dict[str, dict[str, Tensor]], names: list[str]) -> None:
+    """Print, for the default list, what the shifts say of the number of Gaussians, of few and of all fitting images."""
+    counts, chosen = (1, 2, 4, 8, 16, 32), configurations(names)["statistics + lengths"]
+    print(
+        f"| mean AUROC over the shifts, Gaussians: | {' | '.join(map(str, counts))} |\n|{' --- |' * (len(counts) + 1)}"
+    )
+    for images in (300, 1000, len(sets["density"][chosen[0]])):
+        few = sets | {"density": {name: values[:images] for name, values in sets["density"].items()}}
+        judged = [judge(few, chosen, "mixture", components=count) for count in counts]
+        means = [sum(cells.values()) / len(cells) for cells in judged]
+        print(f"| {images:,} images | {' | '.join(f'{mean:.4f}' for mean in means)} |")
+
+
 def main() -> None:
     parser = arguments(__doc__)
+    parser.add_argument("--components", action="store_true", help="only the number of Gaussians of the default list")
     parser.add_argument("--open-sealed", action="store_true")
     parser.add_argument("--without", nargs="+", default=[], help="shifts that have no say, such as jpeg")
     args = parser.parse_args()
     sets = collect(args)
     names = [name for name in sets["density"] if name != "label"]
     sets = {name: numbers for name, numbers in sets.items() if name.removeprefix("shift/") not in args.without}
+    if args.components:
+        print_components(sets, names)
+        return
     judged = {
         (group, kind): judge(sets, chosen, kind)
         for (group, chosen), kind in itertools.product(configurations(names).items(), KINDS)

@@ -27,6 +27,7 @@ from oodkit.options import DensityOptions
 __all__ = ["Density", "fit_density", "load_density"]
 
 TAIL_SHARE = 0.05  # of the fitting values, how many decide how fast a tail falls beyond the last of them
+PER_NUMBER = 8  # images for each of a component's K numbers, so that its covariance is not of a handful
 RIDGE = 1e-3  # added to each variance of a mixture: a component may sit on a few images
 
 
@@ -167,7 +168,7 @@ class Kde(Density):
 class Mixture(Density):
     @classmethod
     def _fit(cls, u: Tensor, options: DensityOptions) -> dict[str, Tensor]:
-        components = min(options.components, max(1, len(u) // (2 * u.shape[1])))
+        components = min(options.components, max(1, len(u) // (PER_NUMBER * u.shape[1])))
         from sklearn.exceptions import ConvergenceWarning  # as above
         from sklearn.mixture import GaussianMixture
 

@@ -78,7 +78,9 @@ class DensityOptions(DetectorOptions):
         description="mahalanobis: share of the identity in the correlation; 1 takes the numbers for independent; by "
         "default Ledoit and Wolf's.",
     )
-    components: int = Field(4, ge=1, description="mixture: Gaussians, at most; fewer where images are few.")
+    components: int = Field(
+        16, ge=1, description="mixture: Gaussians, at most; fewer where images are few: each has 8 for each number."
+    )
 
 
 class CurvatureOptions(Options):
