@@ -1,0 +1,160 @@
+"""What surrounds a look through a model: its mode, other threads, inference mode, torch's switches, random states."""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from torch import nn
+
+import oodkit
+from oodkit.device import float32_convolutions
+
+SHAPE = (1, 8, 8)
+
+
+class Normed(oodkit.GenerativeModel):
+    """A density whose modules know two modes: batch norm and dropout."""
+
+    def __init__(self):
+        super().__init__(SHAPE, oodkit.ModelOptions())
+        self.first = nn.Linear(64, 6)
+        self.norm = nn.BatchNorm1d(6)
+        self.drop = nn.Dropout(0.5)
+        self.last = nn.Linear(6, 4)
+
+    def log_prob(self, images):
+        return -self.last(self.drop(self.seen(images))).square().sum(1)
+
+    def statistics(self, images):
+        return {"size": self.seen(images).square().sum(1), "log_prob": self.log_prob(images)}
+
+    def seen(self, images):
+        return self.norm(self.first(images.flatten(1).to(self.dtype) / 255)).tanh()
+
+
+def images(count, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(256, (count, *SHAPE), generator=generator, dtype=torch.uint8)
+
+
+TRAIN, TEST = images(30), images(9, 1)
+
+
+def normed():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Normed()
+
+
+def detector(model, name="rose-ekfac", /, **options):
+    return oodkit.create_detector(name, model, device="cpu", batch_size=4, **options)
+
+
+# --- the model's mode -----------------------------------------------------------------------------------------------
+
+LOOKS = {
+    "fit": lambda fitted: fitted.fit(TRAIN).score(TEST),
+    "score": lambda fitted: fitted.score(TEST),
+    "explain": lambda fitted: fitted.explain(TEST).z,
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize(("name", "options"), [("rose-ekfac", {"damping": 1e-3}), ("statistics-density", {})])
+def test_a_model_in_training_mode_is_judged_in_evaluation_mode_and_left_as_it_was(name, options, look):
+    expected = LOOKS[look](detector(normed().eval(), name, **options).fit(TRAIN))
+
+    model = normed().eval()
+    fitted = detector(model, name, **options).fit(TRAIN)
+    model.train().drop.eval()  # each module has a mode of its own
+    modes, weights = [m.training for m in model.modules()], {k: v.clone() for k, v in model.state_dict().items()}
+    found = LOOKS[look](fitted)
+    torch.testing.assert_close(found, expected)
+    assert [m.training for m in model.modules()] == modes
+    torch.testing.assert_close(dict(model.state_dict()), weights, rtol=0, atol=0)  # running statistics among them
+
+
+# --- threads --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hasty():
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_threads_that_score_through_one_model_do_not_meet():
+    model = normed().eval()
+    model.last.bias.requires_grad_(False)
+    wanted = [p.requires_grad for p in model.parameters()]
+    fitted = [detector(model, name).fit(TRAIN) for name in ("rose-ekfac", "elbo")]
+    serial = [one.score(TRAIN) for one in fitted]
+    jobs = fitted * 8
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda one: one.score(TRAIN), jobs))
+    for number, scores in enumerate(together):
+        torch.testing.assert_close(scores, serial[number % 2])
+    assert [p.requires_grad for p in model.parameters()] == wanted
+
+
+# --- inference mode -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("rose-ekfac", {}), ("rose-plus", {}), ("lr-e", {"steps": 2, "samples": 2})]
+)
+def test_under_inference_mode_the_numbers_are_the_same(name, options):
+    model = oodkit.create_model("vae", (1, 32, 32), width=2, latent=2, device="cpu")
+    known, new = (x.repeat(1, 1, 4, 4) for x in (TRAIN, TEST))
+    outside = detector(model, name, **options).fit(known)
+    with torch.inference_mode():
+        inside = detector(model, name, **options).fit(known.clone())
+        scores = inside.score(new.clone())
+        explained = inside.explain(new.clone()) if name.startswith("rose") else None
+        assert torch.is_inference_mode_enabled()
+    torch.testing.assert_close(scores, outside.score(new))
+    if explained is not None:
+        torch.testing.assert_close(explained.z, outside.explain(new).z)
+
+
+# --- torch's switch for convolutions --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_the_switch_for_convolutions_is_put_back_by_the_last_to_go(allowed):
+    """Two threads, the first of which goes while the second is inside; and within one, a block in a block."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = allowed
+    try:
+        first, second = float32_convolutions(), float32_convolutions()
+        with ThreadPoolExecutor(1) as other:
+            first.__enter__()
+            other.submit(second.__enter__).result()
+            first.__exit__(None, None, None)
+            assert not torch.backends.cudnn.allow_tf32  # the second is still inside
+            other.submit(second.__exit__, None, None, None).result()
+        assert torch.backends.cudnn.allow_tf32 == allowed
+        with float32_convolutions():
+            with float32_convolutions():
+                assert not torch.backends.cudnn.allow_tf32
+            assert not torch.backends.cudnn.allow_tf32
+        assert torch.backends.cudnn.allow_tf32 == allowed
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="a torch with one switch only")
+def test_a_program_that_sets_precision_operator_by_operator_is_left_to_it():
+    before = torch.backends.cuda.matmul.fp32_precision
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    try:
+        scores = detector(normed()).fit(TRAIN).score(TEST)
+        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = before
+    torch.testing.assert_close(scores, detector(normed()).fit(TRAIN).score(TEST))
