@@ -28,6 +28,10 @@ def in_two_processes(*arguments):
     )
 
 
+def scores_in(table):
+    return [float(row["score"]) for row in csv.DictReader(table.splitlines())]
+
+
 @pytest.fixture
 def vae(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -53,9 +57,35 @@ def test_two_processes_fit_and_score_as_one(capsys):
             torch.testing.assert_close(two.state[key], value, rtol=1e-4, atol=1e-7)
     shared = in_two_processes(*score, "two.oodkit")
     assert shared.returncode == 0, shared.stderr
-    columns = [[float(row["score"]) for row in csv.DictReader(text.splitlines())] for text in (alone, shared.stdout)]
-    assert len(columns[1]) == 41
-    np.testing.assert_allclose(columns[1], columns[0], rtol=1e-3, atol=1e-4)
+    assert len(scores_in(shared.stdout)) == 41
+    np.testing.assert_allclose(scores_in(shared.stdout), scores_in(alone), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.usefixtures("vae")
+def test_a_detector_of_detectors_shares_its_images_once(capsys):
+    """Each process has the members score its own images only; else the members' processes would wait for each other."""
+    fit = ["fit", "--detector", "ensemble", "--model-file", "vae.oodkit", "--id", "images.npz", "--device", "cpu",
+           "--set", "members=complexity,elbo", "--out"]  # fmt: skip
+    np.savez("others.npz", images=IMAGES.transpose(0, 2, 1))  # an image of the fit would tie with its own score
+    score = ["score", "others.npz", "--device", "cpu", "--detector-file"]
+    assert main([*fit, "one.oodkit"]) == 0
+    capsys.readouterr()
+    assert main([*score, "one.oodkit"]) == 0
+    alone = scores_in(capsys.readouterr().out)
+    assert len(set(alone)) > 5
+
+    fitted = in_two_processes(*fit, "two.oodkit")
+    assert fitted.returncode == 0, fitted.stderr
+    shared = in_two_processes(*score, "two.oodkit")
+    assert shared.returncode == 0, shared.stderr
+    np.testing.assert_allclose(scores_in(shared.stdout), alone, rtol=1e-3, atol=1e-4)
+
+
+def test_shared_work_in_one_process_says_how_to_start_two(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(oodkit.OptionError, match="there is one only; start the program with torchrun"):
+        with oodkit.shared_work():
+            pass
 
 
 @pytest.mark.usefixtures("vae")
