@@ -237,6 +237,24 @@ def test_by_its_layer_such_a_parameter_is_refused(log_prob, layer):
         layer_gradients(Built(log_prob, layer=layer), random_images(), ["layer"])
 
 
+def test_a_weight_that_two_layers_share_is_refused():
+    first, second = nn.Linear(4, 4), nn.Linear(4, 4, bias=False)
+    second.weight = first.weight
+    model = Built(lambda m, x: log_density(m.second(m.first(x.flatten(1)).tanh())), first=first, second=second)
+    images = random_images(3, 1, 2, 2)
+    with pytest.raises(PluginError, match=r"'first' and 'second' share a weight; name the parameter"):
+        layer_gradients(model, images)
+    (slow,) = autograd_per_image(model, images, first.weight)
+    assert_same(layer_gradients(model, images, ["first.weight"])["first.weight"].dense(), slow)
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(6, 2), nn.Conv2d(2, 3, 3), nn.ConvTranspose2d(2, 3, 2)], ids=repr)
+def test_a_layer_may_be_called_by_keyword(layer):
+    model = Built(lambda m, x: log_density(m.layer(input=x)), layer=layer)
+    by_position = layer_gradients(Density(layer), random_images())["layer"].dense()
+    assert_same(layer_gradients(model, random_images())["layer"].dense(), by_position)
+
+
 def test_norm_weights_and_a_layer_s_weight_by_its_parameter():
     model = Density(nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(inplace=True))).eval()
     images, names = random_images(), ["layer.1.weight", "layer.1.bias", "layer.0.weight"]
@@ -359,6 +377,7 @@ def test_factored_forms_agree_with_the_dense_gradient(n, s, o, i, seed):
         assert_same(gradient.dense(), dense)
         assert_same(gradient.sum_of_squares(), (dense**2).sum(0))
         assert_same(gradient.weighted_squares(weight), (dense**2 * weight).sum((1, 2)))
+        assert_same(gradient.squared_norm(), (dense**2).sum((1, 2)))
     assert LayerGradient.from_dense(dense).inputs.shape[1] == min(o, i)
     assert_same(torch.cat([part.dense() for part in factored.split(2)]), dense)
 
@@ -399,6 +418,27 @@ def test_one_pass_gives_gradients_log_prob_and_statistics(name):
     assert both.gradients.keys() == gradients.keys()
     for layer, gradient in gradients.items():
         assert_same(both.gradients[layer].dense(), gradient.dense())
+
+
+@pytest.mark.parametrize("layers", [["mixing"], ["mixing", "layer"], ["layer.weight", "mixing"]])
+def test_bare_parameters_too_come_from_one_pass(layers):
+    """Alone, beside a layer, and with that layer's own parameter."""
+
+    def log_prob(model, x):
+        return log_density(torch.einsum("oi,nihw->nohw", model.mixing.sin(), model.layer(x)))
+
+    layer = nn.Conv2d(2, 2, 1, bias=False)
+    model, images = Built(log_prob, mixing=nn.Parameter(torch.randn(2, 2)), layer=layer), random_images()
+    model.statistics = lambda images: {"seen": layer(images.double() / 255).flatten(1).sum(1)}
+    both = backward_pass(model, images, layers, statistics=True)
+    for name, gradient in zip(
+        ["mixing", "layer"], autograd_per_image(model, images, model.mixing, layer.weight), strict=True
+    ):
+        found = [both.gradients[n] for n in layers if n.startswith(name)]
+        assert_same([g.dense() for g in found], [gradient.flatten(2).reshape(3, 2, 2)] * len(found))
+    with torch.no_grad():
+        assert_same(both.log_prob, model.log_prob(images))
+        assert_same(both.statistics, dict(model.statistics(images)))
 
 
 def test_what_a_model_says_of_itself_adds_nothing_to_a_gradient():
