@@ -63,6 +63,24 @@ def test_complexity_is_a_density_of_file_lengths_and_needs_no_model():
     assert found[5:].min() > found[:5].max()  # noise
 
 
+def test_a_detector_without_a_model_can_be_fitted_to_another_shape():
+    detector = create_detector("complexity").fit(TRAIN)
+    wider = TRAIN.images.repeat(1, 1, 1, 2)
+    again = detector.fit(wider).score(wider[:5])
+    torch.testing.assert_close(again, create_detector("complexity").fit(wider).score(wider[:5]), rtol=0, atol=0)
+    with pytest.raises(ImageError, match="1x32x32"):  # of the shape before
+        detector.score(TEST)
+
+
+@pytest.mark.parametrize("images", [torch.zeros(9, 2, 8, 8, dtype=torch.uint8), TRAIN.images[:1, :, :16]])
+def test_a_failed_fit_leaves_what_was_fitted_before(images):
+    detector = create_detector("complexity").fit(TRAIN)
+    before = detector.score(TEST)
+    with pytest.raises(ImageError):
+        detector.fit(images)
+    torch.testing.assert_close(detector.score(TEST), before, rtol=0, atol=0)
+
+
 def test_lengths_join_the_statistics():
     both = [torch.cat([statistics(x), file_lengths(x)[:, :1]], 1) for x in (TRAIN.images, TEST)]
     expected = fit_density(both[0], DensityOptions()).score(both[1])
@@ -168,6 +186,13 @@ def test_ensemble_joins_p_values_of_images_that_its_members_did_not_see(combine)
         "cauchy": np.arcsinh(np.mean(np.tan((0.5 - np.minimum(np.exp(logs), 1 - 1e-12)) * np.pi), axis=0)),
     }[combine]
     np.testing.assert_allclose(found.numpy(), expected, rtol=2e-3)
+
+
+def test_an_ensemble_depends_on_what_its_members_depend_on():
+    found = oodkit.detector_versions("ensemble", members=("elbo", "complexity", "ic-png[seed=1]"))
+    assert found == oodkit.detector_versions("complexity") | oodkit.detector_versions("ic-png")
+    assert "jpg_2000" in found
+    assert oodkit.detector_versions("ensemble", members=("elbo",)) == {}
 
 
 def test_names_without_a_curvature_stand_for_the_usual_one():
