@@ -289,6 +289,13 @@ def test_an_untrained_twin_draws_other_weights_or_says_that_it_cannot():
         odd.fresh()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_an_untrained_twin_keeps_the_type_of_the_weights(dtype):
+    own = oodkit.adapt(Autoencoder(), log_prob="minus_error", image_shape=SHAPE, fresh=Autoencoder)
+    for model in (oodkit.create_model("vae", (1, 32, 32), width=2, latent=2), adapted("autoencoder"), own):
+        assert model.to(dtype).fresh(seed=1).dtype == dtype
+
+
 # --- the command line ---------------------------------------------------------------------------------------
 
 MODULE = """
