@@ -35,6 +35,82 @@ def test_every_plugin_of_ours_is_looked_at():
     assert {point.value.partition(".")[0] for point in entry_points(group="oodkit")} >= set(PACKAGES) - {"oodkit"}
 
 
+UNPICKLING = [
+    "import pickle",
+    "import _pickle as fast",
+    "from pickle import loads",
+    "from importlib import import_module\nimport_module('pickle').loads(b'')",
+    "__import__('pickle').loads(b'')",
+    "from joblib import load",
+    "import dill",
+    "import cloudpickle",
+    "import shelve",
+    "import marshal",
+    "import torch\ntorch.load('x')",
+    "import torch\ntorch.load('x', weights_only=False)",
+    "import torch\ntorch.load('x', None, None)",
+    "from torch import load\nload('x')",
+    "from torch import load as read\nread('x')",
+    "from torch import *\nload('x')",
+    "import torch as t\nt.load('x')",
+    "import torch\nt = torch\nt.load('x')",
+    "import torch\nread = torch.load",
+    "import torch\ngetattr(torch, 'load')('x')",
+    "import importlib\nimportlib.import_module('torch').load('x')",
+    "from torch import serialization\nserialization.load('x')",
+    "import torch\ntorch.hub.load('a/b', 'c')",
+    "from torch import jit\njit.load('x')",
+    "import torch.jit as compiled\ncompiled.load('x')",
+    "import torch\ntorch.save(1, 'x')",
+    "import numpy as np\nnp.load('x', None, True)",
+    "import numpy as np\nnp.load('x', allow_pickle=True)",
+    "import numpy as np\nnp.load('x', **{'allow_pickle': True})",
+    "from numpy import load\nload('x', None, True)",
+    "import numpy\nfrom functools import partial\npartial(numpy.load, allow_pickle=True)",
+    "import pandas\npandas.read_pickle('x')",
+    "from pandas import read_pickle\nread_pickle('x')",
+    "def save(frame): frame.to_pickle('x')",
+]
+INNOCENT = [
+    "import torch\ntorch.load('x', weights_only=True)",
+    "from torch import load\nload('x', map_location='cpu', weights_only=True)",
+    "import torch as t\nread = lambda file: t.load(file, weights_only=True)",
+    "import numpy as np\nnp.load('x')\nnp.load('x', allow_pickle=False)\nnp.load('x', None, False)\nnp.save('x', [1])",
+    "import json\njson.load(open('x'))\njson.dump([], open('x', 'w'))",
+    "from safetensors.torch import load, load_file, save\nload(b'')\nload_file('x')\nsave({})",
+    "from .pickle import cucumber",
+    "from oodkit import load_model\nload_model('x')",
+    "import torch\nmodel = torch.nn.Linear(1, 1)\nmodel.load_state_dict({})\nmodel.save = model.load = None",
+    "from importlib import import_module\nimport_module('json').load(open('x'))",
+    "def load(path): return path\n\nload('pickle')",
+]
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A function that makes a package of one line or a few, and returns its name."""
+
+    def make(source):
+        (tmp_path / "a_package").mkdir()
+        (tmp_path / "a_package" / "__init__.py").write_text("")
+        (tmp_path / "a_package" / "reads.py").write_text(source)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        return "a_package"
+
+    return make
+
+
+@pytest.mark.parametrize("source", UNPICKLING)
+def test_what_pickles_or_unpickles_is_found_by_any_name(package, source):
+    with pytest.raises(AssertionError, match=r"reads\.py, line \d"):
+        assert_no_pickle(package(source))
+
+
+@pytest.mark.parametrize("source", INNOCENT)
+def test_what_reads_in_other_ways_is_let_through(package, source):
+    assert_no_pickle(package(source))
+
+
 WATCH = """
 import os, sys
 OURS = tuple(os.environ["OURS"].split(os.pathsep))

@@ -9,10 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from oodkit.options import Options
+from oodkit.testing.pickling import pickling
 
 __all__ = ["assert_documented", "assert_lazy", "assert_no_pickle", "assert_options_are_read"]
-
-PICKLES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
 
 def assert_documented(options: type[Options]) -> None:
@@ -37,32 +36,17 @@ def assert_options_are_read(options: type[Options]) -> None:
 
 
 def assert_no_pickle(target: str) -> None:
-    """Fail if the package of `target` imports a pickling module, or lets torch or NumPy unpickle or pickle.
+    """Fail if the package of `target` imports a pickling module, or lets torch, NumPy or pandas unpickle or pickle.
 
     Raises:
         AssertionError: names the file and the line.
     """
     for path, tree in _sources(target.partition(":")[0].partition(".")[0]):
-        for node in ast.walk(tree):
-            if found := _pickling(node):
-                raise AssertionError(
-                    f"{path.name}, line {getattr(node, 'lineno', '?')}: {found}; a file that is "
-                    "unpickled can run code. Return tensors from _fit: they are saved for you."
-                )
-
-
-def _pickling(node: ast.AST) -> str:
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-        return next((f"imports {name}" for name in names if name.partition(".")[0] in PICKLES), "")
-    if not isinstance(node, ast.Call):
-        return ""
-    called, flags = ast.unparse(node.func), {k.arg: ast.unparse(k.value) for k in node.keywords}
-    if called == "torch.save":
-        return "calls torch.save, which pickles"
-    if called == "torch.load" and flags.get("weights_only") != "True":
-        return "calls torch.load without weights_only=True"
-    return f"calls {called} with allow_pickle" if flags.get("allow_pickle", "False") != "False" else ""
+        for line, found in pickling(tree):
+            raise AssertionError(
+                f"{path.name}, line {line}: {found}; a file that is unpickled can run code. "
+                "Return tensors from _fit: they are saved for you."
+            )
 
 
 def assert_lazy(module: str) -> None:
