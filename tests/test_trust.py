@@ -2,13 +2,16 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from samples import named_pngs, random_images, write_zip
 
 import oodkit
 from oodkit.bench.metrics import auroc
@@ -119,7 +122,7 @@ found = []
 def watch(event, arguments):
     if event in ("pickle.find_class", "socket.connect", "socket.getaddrinfo", "urllib.Request"):
         found.append((event, repr(arguments)[:80]))
-    if event in ("exec", "compile"):
+    if event in ("exec", "compile", "marshal.loads"):
         frame = sys._getframe(1)
         if frame.f_code.co_filename.startswith(OURS):
             found.append((event, frame.f_code.co_filename))
@@ -128,29 +131,84 @@ def watch(event, arguments):
 
 sys.addaudithook(watch)
 from oodkit.cli import main
-codes = [main(command.split()) for command in sys.stdin.read().splitlines()]
+for line in sys.stdin.read().splitlines():
+    code, _, command = line.partition(" ")
+    if main(command.split()) != int(code):
+        found.append(("exit code", line))
+for module in list(sys.modules.values()):
+    if (getattr(module, "__file__", None) or "").startswith(os.getcwd()):
+        found.append(("import", module.__file__))
 for one in found:
     print("FOUND", *one)
-sys.exit(any(codes))
 """
 
 
-def test_a_whole_run_unpickles_nothing_runs_nothing_and_asks_no_network(tmp_path):
+class Hostile:
+    """Makes a folder where it is unpickled."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.fixture
+def watched(tmp_path):
+    """A function that runs commands, each behind its exit code, and returns what the watch found."""
+
+    def run(*commands):
+        environment = {
+            **os.environ, "OURS": f"{ROOT}/oodkit{os.pathsep}{ROOT}/plugins", "OMP_NUM_THREADS": "1",
+            "OODKIT_DATA": str(tmp_path / "data"),
+        }  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-c", WATCH], input="\n".join(commands), cwd=tmp_path, env=environment,
+            check=False, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+        return [line.removeprefix("FOUND ") for line in done.stdout.splitlines() if line.startswith("FOUND")]
+
+    return run
+
+
+def test_a_whole_run_unpickles_nothing_runs_nothing_and_asks_no_network(watched, tmp_path):
+    """Every kind of file is read: those of ours, an archive, and pickles that would make a folder."""
     small = "--set vae.width=2 --set vae.latent=2 --device cpu"
-    commands = [
-        f"train --model vae --id digits --out vae.oodkit --epochs 1 --limit 40 {small}",
-        "fit --detector rose-ekfac --model-file vae.oodkit --id digits --out rose.oodkit --limit 40 --device cpu",
-        "score digits --detector-file rose.oodkit --device cpu",
-        f"bench --detector rose-diag,elbo,ic-png --id digits --ood noise,photos --epochs 1 --limit 6 "
+    hostile = Hostile(tmp_path / "it ran")
+    write_zip(tmp_path / "pictures.zip", {**named_pngs(random_images(6, 1)), "nested/trap.py": b"import nowhere"})
+    np.save(tmp_path / "hostile.npy", np.array([hostile], dtype=object), allow_pickle=True)
+    np.savez(tmp_path / "hostile.npz", images=np.array([hostile], dtype=object))
+    content = {b"data": np.zeros((4, 3072), dtype=np.uint8), b"labels": [hostile] * 4}
+    for name, held in (("hostile.oodkit", hostile), ("data/cifar-10-batches-py/test_batch", content)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(pickle.dumps(held, protocol=2))
+    found = watched(
+        f"0 train --model vae --id digits --out vae.oodkit --epochs 1 --limit 40 {small}",
+        "0 fit --detector rose-ekfac --model-file vae.oodkit --id digits --out rose.oodkit --limit 40 --device cpu",
+        "0 score digits pictures.zip --resize --detector-file rose.oodkit --device cpu",
+        "0 explain pictures.zip --resize --detector-file rose.oodkit --device cpu --patch 16 --limit 2 --out maps",
+        f"0 bench --detector rose-diag,elbo,ic-png --id digits --ood noise,photos --epochs 1 --limit 6 "
         f"--train-limit 40 {small}",
-    ]
-    environment = {**os.environ, "OURS": f"{ROOT}/oodkit{os.pathsep}{ROOT}/plugins", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", WATCH], input="\n".join(commands), cwd=tmp_path, env=environment,
-        check=False, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert [line for line in done.stdout.splitlines() if line.startswith("FOUND")] == []
+        "0 report runs/digits --explain",
+        "0 report runs/digits --markdown",
+        "2 score hostile.npy --detector-file rose.oodkit --device cpu",
+        "2 score hostile.npz --detector-file rose.oodkit --device cpu",
+        "0 score cifar10 --resize --detector-file rose.oodkit --device cpu",
+        "2 score digits --detector-file hostile.oodkit --device cpu",
+        "2 fit --detector elbo --model-file hostile.oodkit --id digits --out no.oodkit --device cpu",
+    )
+    assert found == []
+    assert not hostile.folder.exists()
+
+
+def test_the_watch_sees_what_unpickles(watched, tmp_path):
+    """In a file that is run because `--model` names it."""
+    dumped = pickle.dumps(Hostile(tmp_path / "it ran"))
+    (tmp_path / "mine.py").write_text(f"import pickle\ndef make():\n    pickle.loads({dumped!r})\n    return 1\n")
+    (found,) = watched("2 train --model mine.py:make --id digits --out no.oodkit --device cpu")
+    assert found.startswith("pickle.find_class")
+    assert (tmp_path / "it ran").exists()
 
 
 def test_downloads_go_by_https():
