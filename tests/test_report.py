@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import torch
 
 from oodkit.bench.cell import Cell
 from oodkit.bench.metrics import auroc
@@ -18,10 +19,10 @@ from oodkit.bench.report.paper import Subject, paper_figure, subject_of
 from oodkit.bench.report.runs import read_runs
 from oodkit.bench.runner import run_bench
 from oodkit.bench.spec import parse_settings, read_spec
-from oodkit.bench.store import RunFolder
+from oodkit.bench.store import RunFolder, Scores
 from oodkit.cli import main
 from oodkit.errors import RunFolderError
-from oodkit.named_detectors import load_detector
+from oodkit.named_detectors import create_detector, load_detector
 
 pytest_plugins = ["bench_fixtures"]
 pytestmark = pytest.mark.usefixtures("stub", "sets")
@@ -255,18 +256,62 @@ def test_the_page_explains_the_highest_scores_where_the_detector_can(sets, capsy
     assert "the fitted complexity is not in the run folder" in (sets / "runs" / "id" / "report.html").read_text()
 
 
-def test_every_name_is_escaped(tmp_path):
+STRANGE = """
+from oodkit import DetectorSpec, hookimpl
+
+@hookimpl
+def oodkit_detectors():
+    return [DetectorSpec(name="strange", target="oodkit_strange.detector:Strange", summary="", model="none")]
+"""
+STRANGE_DETECTOR = f"""
+from oodkit import Detector, Explanation
+
+class Strange(Detector):
+    def _fit(self, images):
+        return {{"mean": images.images.double().mean()}}
+
+    def _score(self, images):
+        return images.float().mean((1, 2, 3))
+
+    def _explain(self, images):
+        return Explanation(({EVIL!r},), self._score(images)[:, None])
+"""
+
+
+@pytest.fixture
+def hostile_runs(tmp_path, install):
+    """Every part that a report can have, each of hostile names."""
+    install("oodkit-strange", STRANGE, detector=STRANGE_DETECTOR)
+    folder, images = tmp_path / "run", torch.arange(8, dtype=torch.uint8).view(8, 1, 1, 1).repeat(1, 1, 32, 32)
+    with RunFolder(folder) as run:
+        run.write_scores("scores", Scores(images[:, 0, 0, 0].float(), 9.0, EVIL, images[:3], images[5:], images[:3]))
+        create_detector("strange").fit(images).save(run.detector_file("fitted"))
     described = {"count": 9, "shape": [1, 32, 32], "source": EVIL, "steps": [EVIL], "skipped": 0}
-    evil = cell(
-        EVIL, 0.5, detector=EVIL, options={EVIL: EVIL}, model=EVIL, id=EVIL, device=EVIL, model_file=EVIL,
-        model_options={EVIL: EVIL}, sets={"train": described, "id": described, "ood": described},
-        versions={"oodkit": EVIL, "torch": EVIL, EVIL: EVIL}, date=EVIL,
-    )  # fmt: skip
-    runs = runs_of(tmp_path / "run", evil, missing={EVIL + "!": EVIL})
-    page = Page(as_html(runs))
-    assert "b" not in page.tags
-    assert any(EVIL in text for text in page.text)
-    assert not re.search(r"(?<!\\)<b>", as_markdown(runs))
+    hostile = {
+        "detector": EVIL, "model": EVIL, "id": EVIL, "device": EVIL, "model_file": EVIL, "date": EVIL,
+        "model_options": {EVIL: EVIL}, "sets": {"train": described, "id": described, "ood": described},
+        "versions": {"oodkit": EVIL, "torch": EVIL, EVIL: EVIL}, "non_finite_ood": 1, "batch_spread": 1.0,
+    }  # fmt: skip
+    cells = []
+    for number, fitted in ((1, "fitted"), (2, "absent")):
+        kept = {"id_scores": "scores", "ood_scores": "scores", "detector": fitted}
+        for ood in (EVIL, f"{EVIL}2", f"resized:{EVIL}", f"{EVIL}*0.5"):
+            cells.append(cell(ood, 0.5, options={EVIL: number}, hashes=kept, **hostile))
+        cells.append(cell("mnist", 0.5, options={EVIL: number}, date=EVIL))  # compared with the paper
+    return runs_of(folder, *cells, missing={f"{EVIL}!": EVIL})
+
+
+def test_every_name_is_escaped(hostile_runs):
+    text = as_html(hostile_runs, explain=True)
+    page = Page(text)
+    parts = ("What preparation alone does", "at other brightness", f" by {EVIL}", "Speed of scoring", "ROC curves",
+             "Scores, first seed", "lowest and the highest", "look strange", "is not in the run folder",
+             "Beside the paper", "Infinite scores", "depend on the batch", "No data", "Settings")  # fmt: skip
+    shown = "".join(page.text)
+    assert [part for part in parts if part not in shown] == []
+    assert "<b>" not in text
+    assert any(EVIL in value for name, value in page.attributes if name == "aria-label")
+    assert not re.search(r"(?<!\\)<b>", as_markdown(hostile_runs))
 
 
 def test_markdown_says_what_is_missing(tmp_path):
