@@ -1,4 +1,4 @@
-"""Third-party packages, really installed: pip, a built wheel of oodkit, a fresh environment, another folder.
+"""Third-party packages, really installed: pip, a wheel made of oodkit's sdist, a fresh environment, another folder.
 
 The environment has its own interpreter and packages; torch and the like are seen through a path file, so that nothing
 is downloaded. oodkit's own source is not on its path.
@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -30,9 +31,20 @@ class Fresh:
         self.python = folder / "env" / "bin" / "python"
         site = next((folder / "env" / "lib").glob("python*")) / "site-packages"
         (site / "beside.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-        self.pip("wheel", ROOT, "--wheel-dir", folder / "wheels", "--no-deps", "--no-build-isolation")
-        (wheel,) = (folder / "wheels").glob("oodkit-*.whl")
-        self.install(wheel)
+        subprocess.run(
+            [sys.executable, "-m", "hatchling", "build", "--target", "sdist", "--directory", folder / "sdist"],
+            check=True,
+            cwd=ROOT,
+            capture_output=True,
+        )
+        (sdist,) = (folder / "sdist").glob("oodkit-*.tar.gz")
+        self.wheel = self.build(sdist, folder / "wheels")
+        self.install(self.wheel)
+
+    def build(self, source, folder):
+        self.pip("wheel", source, "--wheel-dir", folder, "--no-deps", "--no-build-isolation", "--no-index")
+        (wheel,) = folder.glob("oodkit-*.whl")
+        return wheel
 
     def pip(self, *arguments):
         command = [sys.executable, "-m", "pip", "--python", self.python, "--disable-pip-version-check", "--quiet"]
@@ -82,6 +94,13 @@ def packages(fresh):
 def test_oodkit_is_the_wheel_and_not_this_tree(fresh):
     where = fresh.run("-c", "import oodkit; print(oodkit.__file__)")
     assert str(fresh.folder) in where
+
+
+def test_the_sdist_makes_the_wheel_that_the_tree_makes(fresh):
+    of_the_tree = fresh.build(ROOT, fresh.folder / "direct")
+    one, other = (set(zipfile.ZipFile(wheel).namelist()) for wheel in (fresh.wheel, of_the_tree))
+    assert one == other
+    assert {"oodkit/py.typed", "oodkit/bench/report/page.html", "oodkit_rose/plugin.py"} <= one
 
 
 def test_what_is_installed_is_listed_with_its_distribution(fresh, packages):
