@@ -69,7 +69,7 @@ MORE_BROKEN_DETECTORS = [  # other ways to break the same promises
     ("check_options_are_documented_and_honoured", ".pow(self.options.power)", ""),
     ("check_options_are_documented_and_honoured", '(2, ge=1, description="Of the distance.")', "(2)"),
     ("check_nothing_global_is_touched", FIT, f"torch.set_default_dtype(torch.float64); {FIT}"),
-    ("check_nothing_global_is_touched", FIT, f"torch.set_grad_enabled(False); {FIT}"),
+    ("check_nothing_global_is_touched", FIT, f"torch.use_deterministic_algorithms(True); {FIT}"),
     ("check_nothing_global_is_touched", FIT, f"torch.set_num_threads(torch.get_num_threads() + 1); {FIT}"),
     ("check_nothing_global_is_touched", FIT, f"import random; random.random(); {FIT}"),
     ("check_nothing_global_is_touched", FIT, f"import numpy; numpy.random.rand(); {FIT}"),
@@ -97,7 +97,7 @@ def clean():
     random.setstate(before[2])
     np.random.set_state(before[3])
     torch.set_default_dtype(torch.float32)
-    torch.set_grad_enabled(True)
+    torch.use_deterministic_algorithms(False)
     os.environ.pop("OODKIT_SUBJECT", None)
 
 

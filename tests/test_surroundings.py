@@ -1,7 +1,9 @@
 """What surrounds a look through a model: its mode, other threads, inference mode, torch's switches, random states."""
 
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import nn
 
 import oodkit
 from oodkit.device import float32_convolutions
+from oodkit.testing.surroundings import watch
 
 SHAPE = (1, 8, 8)
 
@@ -122,6 +125,27 @@ def test_under_inference_mode_the_numbers_are_the_same(name, options):
         torch.testing.assert_close(explained.z, outside.explain(new).z)
 
 
+class Careless(oodkit.Detector):
+    """Leaves gradients as it likes them."""
+
+    def _fit(self, images):
+        torch.set_grad_enabled(not torch.is_grad_enabled())
+        return {}
+
+    def _score(self, images):
+        torch.set_grad_enabled(True)
+        return images.float().mean((1, 2, 3))
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_what_a_detector_does_to_the_grad_mode_is_undone(mode):
+    options = oodkit.DetectorOptions()
+    careless = Careless("careless", None, options, device=torch.device("cpu"), batch_size=4)
+    with mode():
+        _, trace = watch(lambda: careless.fit(TRAIN).score(TEST))
+    assert trace == ""
+
+
 # --- torch's switch for convolutions --------------------------------------------------------------------------------
 
 
@@ -158,3 +182,42 @@ def test_a_program_that_sets_precision_operator_by_operator_is_left_to_it():
     finally:
         torch.backends.cuda.matmul.fp32_precision = before
     torch.testing.assert_close(scores, detector(normed()).fit(TRAIN).score(TEST))
+
+
+# --- random states --------------------------------------------------------------------------------------------------
+
+ROOT = Path(__file__).resolve().parents[1]
+MAKE = {
+    "create_model": lambda: oodkit.create_model("vae", (1, 32, 32), width=2, latent=2, seed=3),
+    "fresh": lambda: oodkit.create_model("vae", (1, 32, 32), width=2, latent=2).fresh(seed=3),
+    "fresh of a user's module": lambda: own().fresh(seed=3),
+    "fit of a network": lambda: oodkit.create_detector("rnd-svd", epochs=0, fitting_images=8).fit(
+        TRAIN.repeat(1, 1, 4, 4)
+    ),
+}
+
+
+def own():
+    return oodkit.adapt(normed(), log_prob=lambda module, x: module.log_prob(x), image_shape=SHAPE, pixels="bytes")
+
+
+@pytest.mark.parametrize("what", MAKE)
+def test_weights_are_drawn_without_a_trace(what):
+    """CUDA's random states among them, where there is CUDA."""
+    MAKE[what]()  # what is done once, such as an import, is no trace
+    _, trace = watch(MAKE[what])
+    assert trace == ""
+
+
+def test_the_watch_names_the_state_that_was_touched():
+    with torch.random.fork_rng():
+        _, trace = watch(lambda: torch.manual_seed(5))
+    states = "torch, torch on CUDA" if torch.cuda.is_available() else "torch"
+    assert trace == f"the global random state of {states} was touched."
+
+
+def test_no_line_of_ours_seeds_every_gpu():
+    """`torch.manual_seed` does, and no test without a GPU would see it."""
+    sources = [path for folder in ("oodkit", "plugins") for path in (ROOT / folder).rglob("*.py")]
+    seeding = re.compile(r"torch\.(manual_seed|seed|random\.manual_seed)\(|cuda\.manual_seed")
+    assert [str(path) for path in sources if seeding.search(path.read_text())] == []

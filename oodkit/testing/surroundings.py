@@ -42,13 +42,15 @@ class Surroundings:
             weights = self.model.state_dict()
             changed = [k for k, v in self.weights.items() if not torch.equal(v, weights[k])]
             assert not changed, f"the model's own weights changed: {', '.join(changed)}."
-            assert _shape_of(self.model) == self.shape, "requires_grad or a hook of the model was left changed."
+            assert _shape_of(self.model) == self.shape, "requires_grad or a hook or the mode of the model was changed."
 
 
 def _random_states() -> dict[str, object]:
+    on_cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     kind, keys, *rest = np.random.get_state(legacy=True)
     return {
         "torch": torch.get_rng_state().numpy().tobytes(),
+        "torch on CUDA": [state.numpy().tobytes() for state in on_cuda],
         "NumPy": (kind, np.asarray(keys).tobytes(), *rest),
         "Python's random": random.getstate(),
     }
@@ -61,17 +63,26 @@ def _settings() -> dict[str, object]:
         "grad mode": torch.is_grad_enabled(),
         "threads": torch.get_num_threads(),
         "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
-        "matmul precision": torch.get_float32_matmul_precision(),
+        "inference mode": torch.is_inference_mode_enabled(),
+        "matmul precision": _unless_mixed(torch.get_float32_matmul_precision),
+        "TF32 in convolutions": _unless_mixed(lambda: torch.backends.cudnn.allow_tf32),
         "cudnn.benchmark": torch.backends.cudnn.benchmark,
         "NumPy's errors": str(np.geterr()),
     }
+
+
+def _unless_mixed(read: Callable[[], object]) -> object:
+    try:
+        return read()
+    except RuntimeError:  # set operator by operator: torch refuses to say it in one word
+        return "mixed"
 
 
 def _shape_of(model: nn.Module | None) -> object:
     if model is None:
         return None
     hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in model.modules()]
-    return hooks, [p.requires_grad for p in model.parameters()]
+    return hooks, [p.requires_grad for p in model.parameters()], [m.training for m in model.modules()]
 
 
 Result = TypeVar("Result")
