@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from oodkit.cli.output import say, warnings_as_lines
+from oodkit.cli.output import discard, say, warnings_as_lines
 from oodkit.cli.parser import build_parser, parse
 from oodkit.errors import OodkitError, OptionError, in_one_line
 
@@ -21,7 +21,11 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code."""
+    """Run one command and return its exit code.
+
+    Raises:
+        BrokenPipeError: a pipe of a plugin's, and not stdout.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     # Read when torch is first imported: threads wait for each other a moment only before they sleep. Where other
     # programs want the same cores, torch's own long wait makes a run several times slower.
@@ -36,13 +40,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"oodkit: {in_one_line(str(error))}")
         return 2
     except KeyboardInterrupt:
-        print("oodkit: interrupted; all that was finished is kept.", file=sys.stderr)
+        say("oodkit: interrupted; all that was finished is kept.")
         if arguments and arguments[0] in ("bench", "train"):
-            print(f"Go on with: oodkit {shlex.join(arguments)}", file=sys.stderr)
+            say(f"Go on with: oodkit {shlex.join(arguments)}")
         return 130
-    except BrokenPipeError:  # the reader (`head`) has what it wanted
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        if _stdout_is_open():  # another pipe's, of a plugin perhaps
+            raise
+        discard(sys.stdout)  # its reader (`head`) has what it wanted
         return 0
+
+
+def _stdout_is_open() -> bool:
+    try:
+        print(flush=True)  # to flush alone tells nothing where the buffer is empty
+    except BrokenPipeError:
+        return False
+    return True
 
 
 def _keep_freed_memory() -> None:

@@ -1,18 +1,19 @@
 """Where output goes: results on stdout, warnings and remarks on stderr, a line each."""
 
+import os
 import sys
 import warnings
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from oodkit.errors import ArtifactError, in_one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["check_out", "results_console", "say", "warnings_as_lines"]
+__all__ = ["check_out", "discard", "results_console", "say", "warnings_as_lines"]
 
 PIPE_WIDTH = 250  # what a pipe or a file gets: no line is folded for a terminal that is not there
 
@@ -44,8 +45,23 @@ def check_out(path: Path) -> None:
 
 
 def say(text: str) -> None:
-    """Print a remark on stderr, of one line or several."""
-    print("\n".join(map(in_one_line, text.split("\n"))), file=sys.stderr, flush=True)
+    """Print a remark on stderr, of one line or several; where it cannot be printed, the work goes on without it."""
+    if sys.stderr is None:  # it was closed before we began; `print` would take stdout
+        return
+    try:
+        print("\n".join(map(in_one_line, text.split("\n"))), file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        discard(sys.stderr)
+    except OSError:  # a full disk, a terminal that has gone
+        pass
+
+
+def discard(stream: TextIO) -> None:
+    """Send to nowhere what is written to a closed pipe from now on: to flush it at the end would fail the program."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    with suppress(OSError):  # a stream without a file, as a program that calls `main` may have put there
+        os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 @contextmanager
