@@ -27,7 +27,17 @@ from torch import Tensor
 from oodkit.errors import DataNotFoundError, ImageError, in_one_line
 from oodkit.images import ImageSet, Shape, draw_indices
 
-__all__ = ["Prepared", "Refused", "Stack", "load_pictures", "prepare", "quiet_pillow", "stack"]
+__all__ = [
+    "SUFFIXES",
+    "Prepared",
+    "Refused",
+    "Stack",
+    "list_pictures",
+    "load_pictures",
+    "prepare",
+    "quiet_pillow",
+    "stack",
+]
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
@@ -359,7 +369,7 @@ def _list_files(path: Path | Sequence[Path], split: str, opened: ExitStack) -> P
             raise DataNotFoundError(f"there is no file {missing}; check the path.")
         return PictureFiles([str(p) for p in path], lambda i: _read_file(path[i]))
     if path.is_dir():
-        names = sorted(_walk(path))
+        names = list_pictures(path)
         return _of_split(PictureFiles(names, lambda i: _read_file(path / names[i])), split, path)
     if path.suffix.lower() != ".zip":
         return PictureFiles([path.name], lambda _: _read_file(path))
@@ -372,14 +382,16 @@ def _list_files(path: Path | Sequence[Path], split: str, opened: ExitStack) -> P
     return _of_split(files, split, path)
 
 
-def _walk(folder: Path) -> Iterator[str]:
-    """Yield the names of all pictures below `folder`, with forward slashes; follows no link to a folder."""
+def list_pictures(folder: Path) -> list[str]:
+    """Return the names of all pictures below `folder`, sorted, with forward slashes; follows no link to a folder."""
+    found = []
     for parent, _, names in os.walk(folder):
         for name in names:
             path = Path(parent, name)
             relative = path.relative_to(folder).as_posix()
             if _is_picture(relative) and path.is_file():  # is_file: to open a pipe would wait for ever
-                yield relative
+                found.append(relative)
+    return sorted(found)
 
 
 def _is_picture(name: str) -> bool:

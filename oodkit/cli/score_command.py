@@ -130,7 +130,7 @@ def _sources(path: str) -> Iterator[str]:
         ImageError: a folder without pictures.
     """
     from oodkit.loading import load_images
-    from oodkit.pictures import SUFFIXES
+    from oodkit.pictures import SUFFIXES, list_pictures
 
     folder = Path(path).expanduser()
     if not folder.is_dir():
@@ -138,7 +138,7 @@ def _sources(path: str) -> Iterator[str]:
             load_images(path, limit=1)  # a registered name, or else the error that says what is missing
         yield path
         return
-    found = [str(p) for p in sorted(folder.rglob("*")) if p.suffix.lower() in SUFFIXES and p.is_file()]
+    found = [str(folder / name) for name in list_pictures(folder)]
     if not found:
         raise ImageError(f"{path}: there are no pictures ({' '.join(sorted(SUFFIXES))}).")
     yield from found
