@@ -1,12 +1,14 @@
 """`oodkit explain IMAGE…`: what makes a picture look strange, as a table and a map."""
 
 import argparse
-import json
 from io import BytesIO
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oodkit.cli.output import results_console, say
+from oodkit.cli.naming import path_of
+from oodkit.cli.output import as_json, results_console, say
+from oodkit.cli.parser import at_least_one
 from oodkit.errors import ImageError, OptionError, PluginError
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
     from oodkit.detector import Detector
     from oodkit.explanation import Number
+    from oodkit.images import ImageSet, Shape
 
 __all__ = ["EXAMPLES", "add_arguments", "run"]
 
@@ -24,7 +27,7 @@ EXAMPLES = """examples:
 
 Each number behind the score: how many standard deviations it lies from in-distribution images, and its share of the
 score where the score is a sum. Pictures of another size need --resize. With --out, a picture of each image beside a
-map: red is what raises the score."""
+map: red is what raises the score. What cannot be read is named on stderr, and the exit code is 1."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--detector-file", metavar="FILE", help="A detector that `oodkit fit` wrote. Needed.")
     parser.add_argument("--limit", metavar="N", type=int, default=10, help="Images of each path. Default: 10.")
     parser.add_argument("--resize", action="store_true", help="Convert pictures to the detector's size and channels.")
-    parser.add_argument("--top", metavar="N", type=int, default=8, help="Numbers that are shown. Default: 8.")
+    parser.add_argument("--top", metavar="N", type=at_least_one, default=8, help="Numbers that are shown. Default: 8.")
     parser.add_argument("--out", metavar="FOLDER", type=Path, help="Where the maps go, one PNG for each image.")
     parser.add_argument("--patch", metavar="N", type=int, default=4, help="Side of a map's patches. Default: 4 pixels.")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N. Default: auto.")
@@ -50,7 +53,6 @@ def run(args: argparse.Namespace) -> int:
     if args.detector_file is None:
         raise OptionError("explain needs --detector-file FILE: a detector that `oodkit fit --out FILE` wrote.")
 
-    from oodkit.loading import load_images
     from oodkit.named_detectors import load_detector
 
     detector = load_detector(args.detector_file, args.device)
@@ -59,32 +61,61 @@ def run(args: argparse.Namespace) -> int:
             args.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ImageError(f"cannot make the folder {args.out}: {error.strerror}; choose another --out.") from error
-    documents = []
+    documents: list[dict[str, Any]] = []  # Any: what JSON can hold
+    maps: set[Path] = set()
+    any_skipped = False
     for path in args.paths:
-        images = load_images(path, limit=args.limit, image_shape=detector.image_shape, resize=args.resize)
+        images, called = _load(path, args, detector.image_shape)
+        for sentence in images.skipped:
+            say(f"oodkit: {sentence}")
+            any_skipped = True
         scores = detector.score(images).tolist()
         try:
             explanation = detector.explain(images)
         except PluginError as error:  # a map can be drawn all the same
             say(f"oodkit: {error}")
             explanation = None
-        for index, score in enumerate(scores):
-            name = str(path) if len(images) == 1 else f"{path}[{index}]"
-            document: dict[str, Any] = {
-                "image": name,
+        for index, ((file, place), score) in enumerate(zip(called, scores, strict=True)):
+            document: dict[str, Any] = {  # Any: as above
+                "image": file if place is None else f"{file}[{place}]",
                 "score": score,
                 "numbers": [] if explanation is None else [_number(n) for n in explanation.largest(index, args.top)],
-            }  # Any: what JSON can hold
+            }
             if args.out is not None:
-                file = args.out / f"{Path(path).stem}-{index}.png"
-                _write_map(detector, images.images[index], args.patch, file)
-                document["map"] = str(file)
+                drawn = _new_file(args.out, f"{Path(file).stem}-{place or 0}", maps)
+                _write_map(detector, images.images[index], args.patch, drawn)
+                document["map"] = str(drawn)
             documents.append(document)
             if not args.json:
                 _print(document)
     if args.json:
-        print(json.dumps({"detector": detector.name, "images": documents}, indent=2))
-    return 0
+        print(as_json({"detector": detector.name, "images": documents}))
+    return 1 if any_skipped else 0
+
+
+def _load(
+    path: str, args: argparse.Namespace, shape: "Shape | None"
+) -> tuple["ImageSet", list[tuple[str, int | None]]]:
+    """Return up to --limit images of a path, and of each its file and, in a file of several, its place."""
+    from oodkit.images import draw_indices
+    from oodkit.loading import load_images
+
+    images = load_images(path, limit=args.limit, image_shape=shape, resize=args.resize)
+    files = [path_of(path, images, index) for index in range(len(images))]
+    called: list[tuple[str, int | None]] = [(file, None) for file in files if file is not None]
+    if called:
+        return images, called
+    images = load_images(path, image_shape=shape, resize=args.resize)  # all: a place among those drawn is no place
+    drawn = draw_indices(len(images), args.limit, 0)
+    return images.select(drawn), [(path, place) for place in drawn.tolist()]
+
+
+def _new_file(folder: Path, stem: str, taken: set[Path]) -> Path:
+    """Return a PNG file for the map of an image, another one for each image, and add it to `taken`."""
+    files = chain([folder / f"{stem}.png"], (folder / f"{stem}-{number}.png" for number in count(2)))
+    file = next(file for file in files if file not in taken)
+    taken.add(file)
+    return file
 
 
 def _number(number: "Number") -> dict[str, str | float]:

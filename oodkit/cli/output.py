@@ -1,19 +1,21 @@
 """Where output goes: results on stdout, warnings and remarks on stderr, a line each."""
 
+import json
+import math
 import os
 import sys
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from oodkit.errors import ArtifactError, in_one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["check_out", "discard", "results_console", "say", "warnings_as_lines"]
+__all__ = ["as_json", "check_out", "discard", "results_console", "say", "warnings_as_lines"]
 
 PIPE_WIDTH = 250  # what a pipe or a file gets: no line is folded for a terminal that is not there
 
@@ -28,6 +30,19 @@ def results_console() -> "Console":
             raise BrokenPipeError
 
     return Results(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+
+
+def as_json(document: Any) -> str:  # Any: what JSON can hold
+    """Return a document as JSON text; numbers that JSON does not have are texts: "inf", "-inf", "nan"."""
+    return json.dumps(_finite(document), indent=2, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:  # Any: as above
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def check_out(path: Path) -> None:

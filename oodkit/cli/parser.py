@@ -9,7 +9,7 @@ from typing import NoReturn
 from oodkit import __version__
 from oodkit.errors import OptionError
 
-__all__ = ["add_settings", "build_parser", "parse", "seed", "settings_of"]
+__all__ = ["add_settings", "at_least_one", "build_parser", "parse", "seed", "settings_of"]
 
 COMMANDS = {  # command -> what it does; its module is oodkit.cli.<command>_command
     "bench": "compare detectors on OOD sets: train, fit, score, one table",
@@ -117,6 +117,17 @@ def seed(text: str) -> int:
 
     if not text.isdecimal() or len(text) > 10 or int(text) > MAX_SEED:
         raise argparse.ArgumentTypeError(f"{text!r} is no seed; give a whole number from 0 to {MAX_SEED}")
+    return int(text)
+
+
+def at_least_one(text: str) -> int:
+    """Return how many of something, from the command line.
+
+    Raises:
+        argparse.ArgumentTypeError: no whole number, or less than 1.
+    """
+    if not text.isdecimal() or len(text) > 10 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; give a whole number, at least 1")
     return int(text)
 
 

@@ -4,6 +4,7 @@ import argparse
 import io
 from pathlib import Path
 
+from oodkit.cli.output import say
 from oodkit.cli.parser import seed
 
 __all__ = ["EXAMPLES", "add_arguments", "run"]
@@ -35,7 +36,10 @@ def run(args: argparse.Namespace) -> int:
     from oodkit.loading import load_images
 
     shape = (3, SIDE, SIDE) if args.resize else None
-    images = load_images(args.id, split="test", limit=args.count, seed=args.seed, image_shape=shape).images
+    loaded = load_images(args.id, split="test", limit=args.count, seed=args.seed, image_shape=shape)
+    for sentence in loaded.skipped:
+        say(f"oodkit: {sentence}")
+    images = loaded.images
     if (images == images[:, :1]).all():
         images = images[:, :1]  # grey pictures have a strength of their own
     sheet = contact_sheet(images, args.seed)
@@ -43,4 +47,4 @@ def run(args: argparse.Namespace) -> int:
     sheet.save(png, format="PNG")
     write_atomically(args.out, png.getvalue())
     print(args.out)
-    return 0
+    return 1 if loaded.skipped else 0

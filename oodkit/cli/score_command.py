@@ -3,8 +3,6 @@
 import argparse
 import csv
 import io
-import json
-import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oodkit.cli.output import say
+from oodkit.cli.naming import is_picture, path_of
+from oodkit.cli.output import as_json, say
 from oodkit.errors import ImageError, OptionError, in_one_line
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     if detector.image_shape is None:  # cannot be: what is saved is fitted
         raise OptionError(f"{args.detector_file} does not say which images it takes; fit it again.")
     sources = [source for path in args.paths for source in _sources(path)]
-    numbered = any(not _is_picture(source) and Path(source).suffix.lower() != ".zip" for source in sources)
+    numbered = any(not is_picture(source) and Path(source).suffix.lower() != ".zip" for source in sources)
     problems: list[str] = []
     pictures = _read(sources, detector.image_shape, args.resize, args.strict, problems)
     rows = []
@@ -109,15 +108,13 @@ def run(args: argparse.Namespace) -> int:
             verdict = {} if p_value is None else {"p_value": p_value, "ood": p_value <= detector.alpha}
             if args.json:
                 index = {} if picture.index is None else {"index": picture.index}
-                rows.append(
-                    {"path": picture.path, **index, "score": score if math.isfinite(score) else str(score), **verdict}
-                )
+                rows.append({"path": picture.path, **index, "score": score, **verdict})
             else:
                 place = ["" if picture.index is None else picture.index] if numbered else []
                 path = in_one_line(picture.path) if sys.stdout.isatty() else picture.path
                 writer.writerow([path, *place, score, *verdict.values()])
     if args.json:
-        print(json.dumps({"detector": detector.name, "scores": rows, "problems": problems}, indent=2))
+        print(as_json({"detector": detector.name, "scores": rows, "problems": problems}))
     for problem in problems:
         say(f"oodkit: {in_one_line(problem)}")
     return 1 if problems else 0
@@ -144,12 +141,6 @@ def _sources(path: str) -> Iterator[str]:
     yield from found
 
 
-def _is_picture(source: str) -> bool:
-    from oodkit.pictures import SUFFIXES
-
-    return Path(source).suffix.lower() in SUFFIXES
-
-
 def _read(sources: list[str], shape: "Shape", resize: bool, strict: bool, problems: list[str]) -> Iterator[Picture]:
     """Yield every image that can be read; of the others, add a sentence to `problems`.
 
@@ -173,11 +164,7 @@ def _read(sources: list[str], shape: "Shape", resize: bool, strict: bool, proble
         any_read = True
         problems += images.skipped
         for index, pixels in enumerate(images.images):
-            if _is_picture(source):
-                yield Picture(source, None, pixels)
-            elif images.names:
-                yield Picture(f"{source}/{images.names[index]}", None, pixels)
-            else:
-                yield Picture(source, index, pixels)
+            file = path_of(source, images, index)
+            yield Picture(file or source, index if file is None else None, pixels)
     if not any_read:
         raise ImageError(" ".join(problems))
