@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from oodkit.cli import main
 
@@ -19,6 +20,7 @@ HANGS = 600  # seconds after which a program has hung, on any machine
 def started(*arguments, **streams):
     """A process of oodkit that the stub package is installed for."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(STUBS)]), "OMP_NUM_THREADS": "1"}
+    environment["PYTHONIOENCODING"] = "utf-8:strict"  # as under a user's locale; under C, Python is lenient
     return subprocess.Popen([sys.executable, "-m", "oodkit", *arguments], env=environment, text=True, **streams)
 
 
@@ -54,3 +56,62 @@ def test_a_pipe_that_is_not_stdout_is_not_taken_for_it(stub, sets, monkeypatch, 
     with pytest.raises(BrokenPipeError):
         main(["fit", "--detector", "brightness", "--id", "id.npz", "--out", "light.oodkit"])
     assert not (sets / "light.oodkit").exists()
+
+
+STEERS = "\x1b[31mred\x07.png"
+
+
+@pytest.fixture
+def light(stub, sets, capsys):
+    """A folder with light.oodkit and a picture whose name would steer a terminal."""
+    assert main("fit --detector light --id id.npz --out light.oodkit".split()) == 0
+    Image.new("L", (32, 32), 5).save(sets / STEERS)
+    capsys.readouterr()
+    return sets
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["explain", STEERS, "--detector-file", "light.oodkit", "--out", "maps\x1b[31m", "--patch", "16"],
+        ["score", STEERS, "--detector-file", "light.oodkit"],
+        ["perturb", "--id", STEERS, "--out", STEERS],
+        ["explain", "\x1b[31mnone.png", "--detector-file", "light.oodkit"],
+    ],
+    ids=["explain", "score", "perturb", "an error"],
+)
+def test_no_name_steers_a_terminal(command, light, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "200")
+    main(command)
+    printed = "".join(capsys.readouterr())
+    assert r"\x1b[31m" in printed
+    assert "\x1b[31m" not in printed and "\x07" not in printed
+
+
+def test_a_pipe_gets_names_that_are_no_text_as_they_are(light):
+    (light / STEERS).rename(light / "\udcff.png")
+    for command in (["explain", "\udcff.png", "--detector-file", "light.oodkit"], ["perturb", "--out", "\udcff.png"]):
+        ended = started(*command, stdout=subprocess.PIPE, errors="surrogateescape")
+        printed, _ = ended.communicate(timeout=HANGS)
+        assert ended.returncode == 0 and "\udcff.png" in printed
+
+
+def test_names_in_brackets_are_names_and_no_markup(install, capsys):
+    install(
+        "oodkit-odd",
+        "from oodkit import DetectorSpec, hookimpl\n@hookimpl\ndef oodkit_detectors():\n"
+        "    return [DetectorSpec(name='odd[red]', target='x:X', summary='a [bold]', model='none')]",
+    )
+    assert main(["list"]) == 0
+    printed = capsys.readouterr().out
+    assert "odd[red]" in printed and "a [bold]" in printed
+
+
+@pytest.mark.usefixtures("stub")
+def test_a_report_of_names_that_are_no_text_is_written(sets):
+    (sets / "mixed.npz").rename(sets / "\udcff.npz")
+    bench = ["bench", "--id", "id.npz", "--ood", "\udcff.npz", "--detector", "light", "--run-folder", "run", "--json"]
+    assert main(bench) == 0
+    assert main(["report", "run"]) == 0
+    assert r"\udcff.npz" in (sets / "run" / "report.html").read_text()

@@ -6,6 +6,7 @@ sentence; 130 interrupted, with the line that goes on.
 
 import argparse
 import ctypes
+import io
 import os
 import shlex
 import sys
@@ -31,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # programs want the same cores, torch's own long wait makes a run several times slower.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     _keep_freed_memory()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # a file's name need not be text
     try:
         with warnings_as_lines():
             code = _run(arguments)

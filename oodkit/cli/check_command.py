@@ -116,13 +116,13 @@ def _print(name: str, results: dict[str, list[dict[str, Any]]]) -> None:  # Any:
     console = results_console()
     for kind, rows in results.items():
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
-        table.add_column(f"{name} ({kind})", no_wrap=True, header_style="bold cyan")
+        table.add_column(Text(f"{name} ({kind})"), no_wrap=True, header_style="bold cyan")
         table.add_column("", no_wrap=True)
         table.add_column("promise, or what is wrong", overflow="fold")
         table.add_column("s", justify="right", no_wrap=True)
         for row in rows:
             outcome = Text(row["outcome"], MARKS[row["outcome"]])
-            table.add_row(row["check"], outcome, Text(row["reason"] or row["promise"]), f"{row['seconds']:.1f}")
+            table.add_row(Text(row["check"]), outcome, Text(row["reason"] or row["promise"]), f"{row['seconds']:.1f}")
         console.print(table)
         counts = {mark: sum(row["outcome"] == mark for row in rows) for mark in MARKS}
         console.print(", ".join(f"{count} {mark}" for mark, count in counts.items() if count))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oodkit.cli.naming import path_of
-from oodkit.cli.output import as_json, results_console, say
+from oodkit.cli.output import as_json, results_console, say, shown
 from oodkit.cli.parser import at_least_one
 from oodkit.errors import ImageError, OptionError, PluginError
 
@@ -130,7 +130,7 @@ def _print(document: dict[str, Any]) -> None:  # Any: what JSON can hold
 
     numbers: list[dict[str, Any]] = document["numbers"]
     console = results_console()
-    console.print(Text(f"{document['image']}: score {document['score']:.4g}", style="bold"))
+    console.print(Text(f"{shown(document['image'])}: score {document['score']:.4g}", style="bold"))
     if numbers:
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
         table.add_column("number")
@@ -139,10 +139,10 @@ def _print(document: dict[str, Any]) -> None:  # Any: what JSON can hold
             table.add_column("share of the score", justify="right")
         for number in numbers:
             share = [f"{number['share']:.0%}"] if "share" in number else []
-            table.add_row(Text(number["name"]), f"{number['z']:+.1f}", *share)
+            table.add_row(Text(shown(number["name"])), f"{number['z']:+.1f}", *share)
         console.print(table)
     if "map" in document:
-        console.print(Text(f"map: {document['map']}\n"))
+        console.print(Text(f"map: {shown(document['map'])}\n"))
 
 
 def _write_map(

@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from oodkit.cli.output import results_console
+from oodkit.cli.output import results_console, shown
 
 __all__ = ["EXAMPLES", "add_arguments", "run"]
 
@@ -60,9 +60,9 @@ def run(args: argparse.Namespace) -> int:
         table.add_column("", overflow="fold")
         for row in rows:
             also = f" (also {', '.join(row['aliases'])})" if row["aliases"] else ""
-            table.add_row(row["name"], row["package"], Text(row["summary"] + also))
+            table.add_row(*(Text(shown(text)) for text in (row["name"], row["package"], row["summary"] + also)))
         console.print(table)
     for problem in found.problems:
-        console.print(f"Problem: {problem}", style="red", markup=False)
+        console.print(f"Problem: {shown(problem)}", style="red", markup=False)
     console.print("`oodkit show NAME` tells more about one of them.")
     return 0

@@ -15,7 +15,7 @@ from oodkit.errors import ArtifactError, in_one_line
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["as_json", "check_out", "discard", "results_console", "say", "warnings_as_lines"]
+__all__ = ["as_json", "check_out", "discard", "results_console", "say", "shown", "warnings_as_lines"]
 
 PIPE_WIDTH = 250  # what a pipe or a file gets: no line is folded for a terminal that is not there
 
@@ -43,6 +43,11 @@ def _finite(value: Any) -> Any:  # Any: as above
     if isinstance(value, list):
         return [_finite(one) for one in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def shown(name: str) -> str:
+    """Return a name as stdout may have it: a terminal what it cannot be steered by, a file or a pipe as it is."""
+    return in_one_line(name) if sys.stdout.isatty() else name
 
 
 def check_out(path: Path) -> None:

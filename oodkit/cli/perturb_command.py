@@ -4,7 +4,7 @@ import argparse
 import io
 from pathlib import Path
 
-from oodkit.cli.output import say
+from oodkit.cli.output import say, shown
 from oodkit.cli.parser import seed
 
 __all__ = ["EXAMPLES", "add_arguments", "run"]
@@ -46,5 +46,5 @@ def run(args: argparse.Namespace) -> int:
     png = io.BytesIO()
     sheet.save(png, format="PNG")
     write_atomically(args.out, png.getvalue())
-    print(args.out)
+    print(shown(str(args.out)))
     return 1 if loaded.skipped else 0

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from oodkit.cli.output import check_out, say
+from oodkit.cli.output import check_out, say, shown
 
 __all__ = ["EXAMPLES", "add_arguments", "run"]
 
@@ -46,6 +46,6 @@ def run(args: argparse.Namespace) -> int:
 
     out = args.out or args.folders[0] / "report.html"
     check_out(out)
-    write_atomically(out, as_html(runs, explain=args.explain).encode())
-    print(out)
+    write_atomically(out, as_html(runs, explain=args.explain).encode(errors="backslashreplace"))
+    print(shown(str(out)))
     return 0

@@ -2,7 +2,6 @@
 
 import argparse
 import csv
-import io
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oodkit.cli.naming import is_picture, path_of
-from oodkit.cli.output import as_json, say
+from oodkit.cli.output import as_json, say, shown
 from oodkit.errors import ImageError, OptionError, in_one_line
 
 if TYPE_CHECKING:
@@ -93,8 +92,6 @@ def run(args: argparse.Namespace) -> int:
     problems: list[str] = []
     pictures = _read(sources, detector.image_shape, args.resize, args.strict, problems)
     rows = []
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # a file's name need not be text
     writer = csv.writer(sys.stdout, lineterminator="\n")
     judged = ["p_value", "ood"] if detector.calibrated else []
     header = [] if args.json else [*(["path", "index"] if numbered else ["path"]), "score", *judged]
@@ -111,8 +108,7 @@ def run(args: argparse.Namespace) -> int:
                 rows.append({"path": picture.path, **index, "score": score, **verdict})
             else:
                 place = ["" if picture.index is None else picture.index] if numbered else []
-                path = in_one_line(picture.path) if sys.stdout.isatty() else picture.path
-                writer.writerow([path, *place, score, *verdict.values()])
+                writer.writerow([shown(picture.path), *place, score, *verdict.values()])
     if args.json:
         print(as_json({"detector": detector.name, "scores": rows, "problems": problems}))
     for problem in problems:
