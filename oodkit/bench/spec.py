@@ -1,11 +1,12 @@
 """`BenchSpec`: what a benchmark is asked for, from flags, a TOML file, or both. No torch here."""
 
+import os
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from oodkit.errors import OptionError
 from oodkit.options import MAX_SEED, Options
@@ -29,6 +30,7 @@ def _as_list(value: object) -> object:
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0, le=MAX_SEED)], ...], BeforeValidator(_as_list)]
+HomePath = Annotated[Path, AfterValidator(lambda path: Path(os.path.expanduser(path)))]  # no shell reads TOML
 
 
 class BenchSpec(Options):
@@ -68,7 +70,7 @@ class BenchSpec(Options):
         False, description="Convert pictures given by path to the model's size and channels; else they are refused."
     )
     download: bool = Field(False, description="Fetch named sets that are not on this machine.")
-    run_folder: Path | None = Field(None, description="Where all is kept; by default runs/<ID set>.")
+    run_folder: HomePath | None = Field(None, description="Where all is kept; by default runs/<ID set>.")
     wait: bool = Field(False, description="Wait for a run folder that another process uses; else it is refused.")
     engine: Literal["serial", "ray"] = Field("serial", description="serial: cell by cell; ray: over a Ray cluster.")
     engine_address: str | None = Field(

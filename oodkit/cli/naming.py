@@ -1,5 +1,6 @@
 """How an image is called on the command line: by its file, within a folder or .zip, or by its number in an array."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ def is_picture(source: str) -> bool:
     """Return whether a source is one picture, and no file of several."""
     from oodkit.pictures import SUFFIXES
 
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))
     return path.suffix.lower() in SUFFIXES and not path.is_dir()
 
 

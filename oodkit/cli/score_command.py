@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -125,7 +126,7 @@ def _sources(path: str) -> Iterator[str]:
     from oodkit.loading import load_images
     from oodkit.pictures import SUFFIXES, list_pictures
 
-    folder = Path(path).expanduser()
+    folder = Path(os.path.expanduser(path))  # of an unknown user, pathlib raises RuntimeError
     if not folder.is_dir():
         if not folder.exists():
             load_images(path, limit=1)  # a registered name, or else the error that says what is missing
