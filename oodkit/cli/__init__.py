@@ -1,7 +1,7 @@
 """The command line: parse, call one library function, print.
 
 Exit codes: 0 done; 1 some of it failed, or a bug of ours (with a traceback); 2 a mistake of the user's, in one
-sentence; 130 interrupted, with the line that goes on.
+sentence; 130 interrupted, with the line that goes on where there is one.
 """
 
 import argparse
@@ -19,6 +19,8 @@ from oodkit.cli.parser import build_parser, parse
 from oodkit.errors import OodkitError, OptionError, in_one_line
 
 __all__ = ["main"]
+
+ALONE = ("list", "show")  # commands that only look: any number of processes may
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,9 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"oodkit: {in_one_line(str(error))}")
         return 2
     except KeyboardInterrupt:
-        say("oodkit: interrupted; all that was finished is kept.")
         if arguments and arguments[0] in ("bench", "train"):
+            say("oodkit: interrupted; all that was finished is kept.")
             say(f"Go on with: oodkit {shlex.join(arguments)}")
+        else:
+            say("oodkit: interrupted; the same command starts anew.")
         return 130
     except BrokenPipeError:
         if _stdout_is_open():  # another pipe's, of a plugin perhaps
@@ -81,7 +85,21 @@ def _run(arguments: list[str]) -> int:
         return 0
     args = parse(parser, arguments)
     run: Callable[[argparse.Namespace], int] = args.run
-    return _run_shared(run, args, arguments[0]) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else run(args)
+    return run(args) if arguments[0] in ALONE or _processes() == 1 else _run_shared(run, args, arguments[0])
+
+
+def _processes() -> int:
+    """Return how many processes `torchrun` started.
+
+    Raises:
+        OptionError: the environment does not say it in a number.
+    """
+    text = os.environ.get("WORLD_SIZE") or "1"
+    if not text.isdecimal() or not 0 < len(text) < 10 or int(text) < 1:
+        raise OptionError(
+            f"the environment variable WORLD_SIZE is {text!r}, which is no number of processes; unset it."
+        )
+    return int(text)
 
 
 def _run_shared(run: Callable[[argparse.Namespace], int], args: argparse.Namespace, command: str) -> int:

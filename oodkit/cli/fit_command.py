@@ -100,6 +100,8 @@ def run(args: argparse.Namespace) -> int:
             download=args.download,
             resize=args.resize,
         )
+        for sentence in held.skipped:
+            say(f"oodkit: {sentence}")
         detector.calibrate(held)
         calibrated = f", calibrated on {len(held):,} of {held.name}"
     if first_process():
