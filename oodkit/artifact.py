@@ -19,7 +19,7 @@ from torch import Tensor
 
 from oodkit.errors import ArtifactError
 
-__all__ = ["read_artifact", "saved_shape", "write_artifact", "write_atomically"]
+__all__ = ["read_artifact", "refuse_other_than_file", "saved_shape", "write_artifact", "write_atomically"]
 
 MAX_SUBPIXELS = 200 * 2**20  # of one image: what `load_images` lets through
 FORMAT = 1  # raised when an older oodkit could not read a new artifact
@@ -55,17 +55,22 @@ def _checksum(text: str, tensors: dict[str, Tensor]) -> str:
 def write_atomically(path: Path, data: bytes) -> None:
     """Write `data` to `path` so that, at any moment, the whole old file or the whole new one is there.
 
+    Where `path` is a link, the file that it leads to is written, and the link stays.
+
     Raises:
-        ArtifactError: no space, no permission, no such folder.
+        ArtifactError: no space, no permission, no such folder, or there is a folder, a device or a pipe.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
+        refuse_other_than_file(path)
         # as `open` makes files, with the permissions that the umask leaves: tempfile's are for the user alone
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        temporary.replace(target)
+        _flush_folder(target.parent)
     except OSError as error:
         raise ArtifactError(
             f"cannot write {path}: {error.strerror or error}. Free space there, or choose another folder."
@@ -73,6 +78,28 @@ def write_atomically(path: Path, data: bytes) -> None:
     finally:
         with suppress(OSError):  # what failed was said above
             temporary.unlink(missing_ok=True)
+
+
+def refuse_other_than_file(path: Path) -> None:
+    """Refuse to write where there is something that is not a file: a rename would put a file in a device's place.
+
+    Raises:
+        ArtifactError: there is a folder, a device or a pipe.
+    """
+    if path.is_dir():
+        raise ArtifactError(f"cannot write {path}: it is a folder; give the name of a file.")
+    if path.exists() and not path.is_file():
+        raise ArtifactError(f"cannot write {path}: it is a device or a pipe; give the name of a file.")
+
+
+def _flush_folder(folder: Path) -> None:
+    """Let a rename outlast a power cut, where the platform can."""
+    with suppress(OSError):  # not every one opens folders
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def read_artifact(

@@ -54,14 +54,15 @@ def check_out(path: Path) -> None:
     """Make the folder of a file that is to be written, before the work that it is to hold.
 
     Raises:
-        ArtifactError: the folder cannot be made, or the path is a folder itself.
+        ArtifactError: the folder cannot be made, or the path is a folder itself, a device or a pipe.
     """
+    from oodkit.artifact import refuse_other_than_file
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        refuse_other_than_file(path)
     except OSError as error:
         raise ArtifactError(f"cannot write {path}: {error.strerror or error}; choose another --out.") from error
-    if path.is_dir():
-        raise ArtifactError(f"cannot write {path}: it is a folder; give the name of a file with --out.")
 
 
 def say(text: str) -> None:
