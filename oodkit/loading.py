@@ -5,6 +5,7 @@ a torch `Dataset` or `DataLoader`. What is drawn by `limit` is drawn before it i
 has no length to draw from, gives its first ones.
 """
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -190,6 +191,7 @@ def _from_array_file(path: Path, split: str) -> ImageSet:
         if path.suffix.lower() == ".npz":
             array, labels = _read_npz(path)
         else:
+            _check_header(path)
             array = np.load(path, allow_pickle=False)
     except ImageError:
         raise
@@ -201,6 +203,27 @@ def _from_array_file(path: Path, split: str) -> ImageSet:
     if labels is None or labels.dtype.kind not in "iub":
         return ImageSet(path.name, split, images, source=str(path))
     return ImageSet(path.name, split, images, torch.from_numpy(labels.astype(np.int64)), str(path))
+
+
+def _check_header(path: Path) -> None:
+    """Refuse a .npy file by what its header says, before memory is taken for it.
+
+    Raises:
+        ImageError: too large, or no uint8.
+        ValueError: no header, or a shorter file than it says.
+    """
+    with path.open("rb") as file:
+        if np.lib.format.read_magic(file) == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        else:  # of 2.0; 3.0 is for names of columns, which images have not
+            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+        if not dtype.hasobject:  # which np.load refuses to unpickle
+            _check_dtype(dtype, str(path))
+        size = math.prod(shape)
+        if size > MAX_SET_BYTES:
+            raise ImageError(f"{path}: an array of {size / 2**30:.0f} GiB is too large; save fewer images.")
+        if size > (there := path.stat().st_size - file.tell()):
+            raise ValueError(f"it ends after {there} of {size} bytes")
 
 
 def _read_npz(path: Path) -> tuple[AnyArray, AnyArray | None]:
@@ -223,15 +246,20 @@ def _read_npz(path: Path) -> tuple[AnyArray, AnyArray | None]:
         return images, arrays["labels"] if "labels" in arrays.files else None
 
 
+def _check_dtype(dtype: np.dtype[Any], name: str) -> None:  # Any: what the user passes
+    if dtype == np.uint8:
+        return
+    how = (
+        "(images * 255).round().astype('uint8') makes them from floats in [0, 1]"
+        if dtype.kind == "f"
+        else "images.astype('uint8') makes them if the values are 0..255"
+    )
+    raise ImageError(f"{name}: images are {dtype}; oodkit takes uint8, 0..255. {how}.")
+
+
 def _from_array(array: AnyArray, name: str) -> Tensor:
     # Returns a copy: the user's array may change later, or be read-only.
-    if array.dtype != np.uint8:
-        how = (
-            "(images * 255).round().astype('uint8') makes them from floats in [0, 1]"
-            if array.dtype.kind == "f"
-            else "images.astype('uint8') makes them if the values are 0..255"
-        )
-        raise ImageError(f"{name}: images are {array.dtype}; oodkit takes uint8, 0..255. {how}.")
+    _check_dtype(array.dtype, name)
     if array.ndim == 3 and array.shape[2] in (3, 4):
         raise ImageError(
             f"{name}: an array of shape {array.shape} may be one colour picture or images {array.shape[2]} pixels "

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from oodkit.errors import DataNotFoundError, ImageError, in_one_line
 from oodkit.images import ImageSet, Shape, draw_indices
+from oodkit.room import Room
 
 __all__ = [
     "SUFFIXES",
@@ -335,12 +336,15 @@ def load_pictures(
 def _decode(
     files: PictureFiles, indices: list[int], image_shape: Shape | None, crop: bool
 ) -> Iterator[Prepared | Refused]:
+    decoding = Room(MAX_PIXELS)  # as much memory on 64 cores as on one
+
     def one(index: int) -> Prepared | Refused:
         name = files.names[index]
         try:
             content = files.read(index)
             with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
-                return prepare(name, picture, image_shape, crop)
+                with decoding.take(picture.width * picture.height):
+                    return prepare(name, picture, image_shape, crop)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             return Refused(name, f"it has more than {MAX_PIXELS // 10**6} megapixels")
         except UnidentifiedImageError:

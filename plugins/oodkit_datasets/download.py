@@ -16,6 +16,7 @@ from oodkit import DataNotFoundError
 __all__ = ["by_https", "fetch"]
 
 # Where the address that torchvision knows answers to http only: the same files, with the same checksums.
+SILENCE = 60.0  # seconds after which a server that says nothing is given up; torchvision would wait for ever
 FASHION_MNIST = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/"
 
 
@@ -73,6 +74,7 @@ class _HttpsOnly(urllib.request.BaseHandler):
     def default_open(self, request: urllib.request.Request) -> None:  # comes before the handlers that would open it
         if request.type != "https":
             raise URLError(f"{request.full_url} is not https")
+        request.timeout = SILENCE
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from oodkit import DatasetRequest, ImageError, ImageSet
 __all__ = ["read_idx", "read_idx_images"]
 
 MAX_BYTES = 2**31  # far more than any of these sets; a damaged header may ask for anything
+LARGE, MAX_RATIO = 2**30, 100  # as of arrays by path: what is larger and packed closer holds no images
 
 
 def read_idx_images(path: Path, request: DatasetRequest) -> ImageSet:
@@ -41,18 +42,19 @@ def read_idx(path: Path) -> Tensor:
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            return _read(file)
+            packed = path.stat().st_size
+            return _read(file, min(MAX_BYTES, max(LARGE, MAX_RATIO * packed)))
     except Exception as error:  # untrusted bytes: gzip, zlib and struct raise errors of their own
         raise ImageError(f"{path}: not an IDX file, or damaged ({error}); download it anew.") from error
 
 
-def _read(file: IO[bytes]) -> Tensor:
+def _read(file: IO[bytes], limit: int) -> Tensor:
     kind, axes = struct.unpack(">HBB", file.read(4))[1:]
     if kind != 0x08:
         raise ValueError("it does not hold unsigned bytes")
     shape = struct.unpack(f">{axes}I", file.read(4 * axes))
     size = math.prod(shape)
-    if size > MAX_BYTES:
+    if size > limit:
         raise ValueError(f"its header asks for {size} bytes")
     content = file.read(size)
     if len(content) < size:
