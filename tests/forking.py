@@ -1,9 +1,10 @@
 """A process that has imported everything and forks a child for each command, which can be killed at a chosen moment.
 
 Reads one JSON line per command: `argv`, `cwd`, and where it dies: `event` (the number of the file operation before
-which it kills itself), or `seconds`. `file_bytes` is the largest size of a file. `before` and `after` are shell scripts
-around the command, in a mount namespace of its own, so that what they mount ends with it. Answers with one line: the
-exit code (-9: killed), the seconds, how many file operations there were, and what was printed.
+which it kills itself), `seconds`, or `until`, words that it prints. `file_bytes` is the largest size of a file.
+`before` and `after` are shell scripts around the command, in a mount namespace of its own, so that what they mount ends
+with it. Answers with one line: the exit code (-9: killed), the seconds, how many file operations there were, and what
+was printed.
 """
 
 import ctypes
@@ -11,6 +12,7 @@ import importlib
 import json
 import os
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -25,14 +27,17 @@ IMPORTED = (  # what commands import late
 )  # fmt: skip
 CLONE_NEWNS = 0x00020000  # of unshare(2): mounts of its own
 NO_MOUNTS = 77  # the exit code where the user may not mount
+HANGS = 600  # seconds after which a command has hung, on any machine
 FILE_EVENTS = {"open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate"}
 
 
 class Forking:
     """The process, as a test sees it."""
 
-    def __init__(self, *paths):
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), "OMP_NUM_THREADS": "1"}
+    def __init__(self, *paths, **environment):
+        environment = {
+            **os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), "OMP_NUM_THREADS": "1", **environment
+        }  # fmt: skip
         self.process = subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
@@ -41,6 +46,9 @@ class Forking:
         """Run a command to its end, or to where it dies; the rest as said above."""
         self.process.stdin.write(json.dumps({"argv": [str(a) for a in argv], "cwd": str(cwd), **how}) + "\n")
         self.process.stdin.flush()
+        if not select.select([self.process.stdout], [], [], HANGS + 60)[0]:
+            self.process.kill()
+            raise TimeoutError(f"no answer to {argv} within {HANGS + 60} seconds")
         return json.loads(self.process.stdout.readline())
 
     def close(self):
@@ -65,21 +73,23 @@ def _fork(order, printed, counted):
     child = os.fork()
     if child == 0:
         _obey(order, printed, counted)
-    while (seconds := order.get("seconds")) is not None:
-        left = start + seconds - time.perf_counter()
-        if left <= 0:
-            os.kill(child, signal.SIGKILL)
+    end, words = start + order.get("seconds", HANGS), order.get("until")
+    while (left := end - time.perf_counter()) > 0 and not (words and words.encode() in _printed(printed)):
+        if signal.sigtimedwait({signal.SIGCHLD}, min(left, 0.05) if words else left) is not None:
             break
-        if signal.sigtimedwait({signal.SIGCHLD}, left) is not None:
-            break
+    else:
+        os.kill(child, signal.SIGKILL)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    printed.seek(0)
     return {
         "code": status,
         "events": os.fstat(counted.fileno()).st_size,
         "seconds": time.perf_counter() - start,
-        "printed": printed.read().decode(errors="replace"),
+        "printed": _printed(printed).decode(errors="replace"),
     }
+
+
+def _printed(file):
+    return os.pread(file.fileno(), 2**30, 0)  # the child writes on where it was
 
 
 def _obey(order, printed, counted):
@@ -91,7 +101,8 @@ def _obey(order, printed, counted):
     if "before" in order:
         if ctypes.CDLL(None).unshare(CLONE_NEWNS) != 0:
             os._exit(NO_MOUNTS)
-        subprocess.run(["sh", "-c", f"mount --make-rprivate / && {order['before']}"], check=True)
+        if subprocess.run(["sh", "-c", f"mount --make-rprivate / && {order['before']}"], check=False).returncode != 0:
+            os._exit(NO_MOUNTS)  # as in a container that lets users unshare, and not mount
         os.chdir(order["cwd"])  # again: what was mounted over it is another folder
     if "file_bytes" in order:
         resource.setrlimit(resource.RLIMIT_FSIZE, (order["file_bytes"], order["file_bytes"]))

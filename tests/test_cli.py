@@ -21,6 +21,7 @@ from oodkit.perturbations import brightness, perturb
 pytest_plugins = ["bench_fixtures"]
 
 STUBS = Path(__file__).parent / "stubs"
+HANGS = 600  # seconds after which a program has hung, on any machine
 BENCH = ["bench", "--id", "id.npz", "--ood", "bright.npz,mixed.npz"]
 QUICK = ["--detector", "brightness,darkness"]
 TINY = ["--set", "vae.width=2", "--set", "vae.latent=4", "--epochs", "1"]
@@ -48,7 +49,7 @@ def sentence(capsys):
 
 def python(*arguments, **changes):
     environment = {**os.environ, "PYTHONPATH": str(STUBS), **changes}
-    return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True)
+    return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=HANGS)
 
 
 @pytest.mark.parametrize("command", [[], ["--help"], ["bench", "--help"], ["list"], ["show", "rose-ekfac"]])
@@ -252,7 +253,7 @@ def test_a_closed_pipe_is_no_error():
     writer.stdout.close()
     with writer.stderr:
         told = writer.stderr.read()
-    assert (writer.wait(), told) == (0, "")
+    assert (writer.wait(timeout=HANGS), told) == (0, "")
 
 
 # --- train, fit, score --------------------------------------------------------------------------------------------

@@ -391,7 +391,7 @@ def test_a_data_folder_that_does_not_exist_is_said_so(tmp_path, monkeypatch):
 
 def test_the_hooks_import_nothing_heavy():
     code = "import sys, oodkit_datasets.plugin; print({'torch', 'numpy', 'sklearn', 'PIL'} & set(sys.modules))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=600)
     assert run.stdout.strip() == "set()"
 
 

@@ -34,8 +34,8 @@ KILLS = 8
 
 
 @pytest.fixture(scope="module")
-def forking():
-    server = Forking(STUBS)
+def forking(tmp_path_factory):
+    server = Forking(STUBS, OODKIT_DATA=str(tmp_path_factory.mktemp("no-data")))  # SVHN is missing on any machine
     yield server
     server.close()
 

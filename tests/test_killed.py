@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from forking import NO_MOUNTS, Forking
+from forking import HANGS, NO_MOUNTS, Forking
 from safetensors import safe_open
 
 from oodkit.bench.store import RunFolder
@@ -170,7 +170,7 @@ def mounted(forking, argv, folder, **how):
     """Run a command with mounts: only they make a folder read-only for root, whom permission bits do not bind."""
     ended = forking.run(argv, folder, **how)
     if ended["code"] == NO_MOUNTS:
-        pytest.skip("mounting needs Linux, and a right that this user does not have")
+        pytest.skip(f"mounting needs Linux, and a right that this user does not have {ended['printed']}")
     return ended
 
 
@@ -227,8 +227,8 @@ def test_a_second_run_is_refused_or_waits(forking, uninterrupted, tmp_path):
     with RunFolder(tmp_path / "run"):
         refused = forking.run(JOBS["bench"], tmp_path)
         assert refused["code"] == 2 and "is in use by process" in refused["printed"] and "--wait" in refused["printed"]
-        waiting = forking.run([*JOBS["bench"], "--wait"], tmp_path, seconds=1.5)
-        assert waiting["code"] == -9 and "waiting" in waiting["printed"]
+        waiting = forking.run([*JOBS["bench"], "--wait"], tmp_path, until="waiting for it")
+        assert waiting["code"] == -9 and "waiting for it" in waiting["printed"]
         assert rows(tmp_path) == []
     done = forking.run([*JOBS["bench"], "--wait"], tmp_path)
     assert done["code"] == 0
@@ -246,7 +246,7 @@ def test_two_runs_at_once_share_a_folder_by_turns(uninterrupted, tmp_path):
         )
         for _ in range(2)
     ]
-    printed = [one.communicate() for one in both]
+    printed = [one.communicate(timeout=HANGS) for one in both]
     assert [one.returncode for one in both] == [0, 0], printed
     assert without_time(rows(tmp_path)) == without_time(rows(uninterrupted("bench")[0]))
 

@@ -20,6 +20,7 @@ from oodkit.cli import main
 from oodkit.scaffold import KINDS, write_package
 
 ROOT = Path(__file__).resolve().parents[1]
+HANGS = 600  # seconds after which a program has hung, on any machine
 
 
 class Fresh:
@@ -27,7 +28,7 @@ class Fresh:
 
     def __init__(self, folder):
         self.folder = folder
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "env"], check=True)
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "env"], check=True, timeout=HANGS)
         self.python = folder / "env" / "bin" / "python"
         site = next((folder / "env" / "lib").glob("python*")) / "site-packages"
         (site / "beside.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
@@ -48,7 +49,7 @@ class Fresh:
 
     def pip(self, *arguments):
         command = [sys.executable, "-m", "pip", "--python", self.python, "--disable-pip-version-check", "--quiet"]
-        subprocess.run([*command, *arguments], check=True, cwd=self.folder, env=self.environment())
+        subprocess.run([*command, *arguments], check=True, cwd=self.folder, env=self.environment(), timeout=HANGS)
 
     def install(self, what):
         self.pip("install", what, "--no-index", "--no-deps", "--no-build-isolation", "--ignore-installed")
@@ -61,6 +62,7 @@ class Fresh:
             env=self.environment(),
             capture_output=True,
             text=True,
+            timeout=HANGS,
         )
         assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
         return done.stdout

@@ -164,7 +164,7 @@ def watched(tmp_path):
         }  # fmt: skip
         done = subprocess.run(
             [sys.executable, "-c", WATCH], input="\n".join(commands), cwd=tmp_path, env=environment,
-            check=False, capture_output=True, text=True,
+            check=False, capture_output=True, text=True, timeout=600,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3000:]
         return [line.removeprefix("FOUND ") for line in done.stdout.splitlines() if line.startswith("FOUND")]
