@@ -1,4 +1,4 @@
-"""From picture files, which nobody vouches for, to uint8 `(C, H, W)`: list, decode, prepare, stack.
+"""From picture files, which nobody vouches for, to uint8 `(C, H, W)`: decode, prepare, stack.
 
 Colour is converted first and at full size, then the picture is resized, as in the code of Choi et al. 2021:
 PIL "L" for a grey model; PIL bilinear; where the proportions differ, the shorter side and then a centre crop.
@@ -9,14 +9,13 @@ first.
 import io
 import os
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TypeAlias
-from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 import torch
@@ -24,29 +23,18 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from oodkit.errors import DataNotFoundError, ImageError, in_one_line
+from oodkit.errors import ImageError, in_one_line
 from oodkit.images import ImageSet, Shape, draw_indices
+from oodkit.picture_files import SUFFIXES, PictureFiles, open_pictures
 from oodkit.room import Room
 
-__all__ = [
-    "SUFFIXES",
-    "Prepared",
-    "Refused",
-    "Stack",
-    "list_pictures",
-    "load_pictures",
-    "prepare",
-    "quiet_pillow",
-    "stack",
-]
+__all__ = ["Prepared", "Refused", "Stack", "load_pictures", "prepare", "quiet_pillow", "stack"]
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
 # Pillow knows more formats; those that run other programs (EPS) or that no data set uses are not worth it.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000")
-SUFFIXES = frozenset(".png .jpg .jpeg .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .pnm .jp2".split())
 MAX_PIXELS = 80_000_000  # of one picture; below the size at which Pillow warns by itself
-MAX_FILE_BYTES = 200 * 2**20  # of one picture file, unpacked
 MAX_SET_BYTES = 16 * 2**30  # of all images together
 JPEG = "JPEG of quality "  # then libjpeg's number
 CHUNK = 2048  # pictures that are decoded before the next look at memory and at Ctrl-C
@@ -286,20 +274,6 @@ def _steps(ready: list[Prepared], channels: int) -> tuple[str, ...]:
 # --- files --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class PictureFiles:
-    """Picture files by name, sorted, each read when its turn comes."""
-
-    names: list[str]
-    read: Callable[[int], bytes]
-
-    def labels(self) -> Tensor | None:
-        """Return the number of each file's folder; None unless every file lies in one of several folders."""
-        folders = [str(PurePosixPath(name).parent) for name in self.names]
-        classes = {folder: i for i, folder in enumerate(sorted(set(folders)))}
-        return torch.tensor([classes[f] for f in folders]) if len(classes) > 1 and "." not in classes else None
-
-
 def load_pictures(
     path: Path | Sequence[Path],
     split: str,
@@ -319,7 +293,7 @@ def load_pictures(
     name = path.name if isinstance(path, Path) else f"{len(path)} pictures"
     source = str(path) if isinstance(path, Path) else ", ".join(map(str, path[:3])) + (", …" if len(path) > 3 else "")
     with ExitStack() as opened:
-        files = _list_files(path, split, opened)
+        files = open_pictures(path, split, opened)
         if not files.names:
             raise ImageError(f"{source}: there are no pictures ({' '.join(sorted(SUFFIXES))}).")
         chosen = draw_indices(len(files.names), limit, seed)
@@ -364,70 +338,3 @@ def quiet_pillow() -> Generator[None]:
         warnings.filterwarnings("ignore", module=r"PIL\b")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield
-
-
-def _list_files(path: Path | Sequence[Path], split: str, opened: ExitStack) -> PictureFiles:
-    if not isinstance(path, Path):
-        missing = next((p for p in path if not p.is_file()), None)
-        if missing is not None:
-            raise DataNotFoundError(f"there is no file {missing}; check the path.")
-        return PictureFiles([str(p) for p in path], lambda i: _read_file(path[i]))
-    if path.is_dir():
-        names = list_pictures(path)
-        return _of_split(PictureFiles(names, lambda i: _read_file(path / names[i])), split, path)
-    if path.suffix.lower() != ".zip":
-        return PictureFiles([path.name], lambda _: _read_file(path))
-    try:
-        archive = opened.enter_context(ZipFile(path))
-    except Exception as error:  # untrusted bytes: zipfile raises nearly anything
-        raise ImageError(f"{path}: not a .zip, or damaged ({error}); make or download it anew.") from error
-    members = sorted((m for m in archive.infolist() if _is_picture(m.filename)), key=lambda m: m.filename)
-    files = PictureFiles([m.filename for m in members], lambda i: _read_member(archive, members[i]))
-    return _of_split(files, split, path)
-
-
-def list_pictures(folder: Path) -> list[str]:
-    """Return the names of all pictures below `folder`, sorted, with forward slashes; follows no link to a folder."""
-    found = []
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            path = Path(parent, name)
-            relative = path.relative_to(folder).as_posix()
-            if _is_picture(relative) and path.is_file():  # is_file: to open a pipe would wait for ever
-                found.append(relative)
-    return sorted(found)
-
-
-def _is_picture(name: str) -> bool:
-    path = PurePosixPath(name)
-    hidden = any(part == "__MACOSX" or (part.startswith(".") and part.strip(".")) for part in path.parts)
-    return not hidden and not name.endswith("/") and path.suffix.lower() in SUFFIXES
-
-
-def _of_split(files: PictureFiles, split: str, source: Path) -> PictureFiles:
-    # Only `split`'s files where the first folders are train and test: to mix them would be a leak.
-    splits = {name.partition("/")[0] for name in files.names if "/" in name} & {"train", "test"}
-    if not splits:
-        return files
-    if split not in splits:
-        raise DataNotFoundError(f"{source}: holds {splits.pop()} but no {split}; give the path of the folder you mean.")
-    chosen = [i for i, name in enumerate(files.names) if name.startswith(f"{split}/")]
-    return PictureFiles([files.names[i].partition("/")[2] for i in chosen], lambda i: files.read(chosen[i]))
-
-
-def _read_file(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return _limited(file.read(MAX_FILE_BYTES + 1))
-
-
-def _read_member(archive: ZipFile, member: ZipInfo) -> bytes:
-    if member.file_size > MAX_FILE_BYTES:  # what the header says; what comes out is limited below
-        raise ImageError(f"it is larger than {MAX_FILE_BYTES // 2**20} MiB")
-    with archive.open(member) as file:
-        return _limited(file.read(MAX_FILE_BYTES + 1))
-
-
-def _limited(content: bytes) -> bytes:
-    if len(content) > MAX_FILE_BYTES:
-        raise ImageError(f"it is larger than {MAX_FILE_BYTES // 2**20} MiB")
-    return content

@@ -12,7 +12,7 @@ __all__ = ["is_picture", "path_of"]
 
 def is_picture(source: str) -> bool:
     """Return whether a source is one picture, and no file of several."""
-    from oodkit.pictures import SUFFIXES
+    from oodkit.picture_files import SUFFIXES
 
     path = Path(os.path.expanduser(source))
     return path.suffix.lower() in SUFFIXES and not path.is_dir()

@@ -124,7 +124,7 @@ def _sources(path: str) -> Iterator[str]:
         ImageError: a folder without pictures.
     """
     from oodkit.loading import load_images
-    from oodkit.pictures import SUFFIXES, list_pictures
+    from oodkit.picture_files import SUFFIXES, list_pictures
 
     folder = Path(os.path.expanduser(path))  # of an unknown user, pathlib raises RuntimeError
     if not folder.is_dir():
