@@ -10,9 +10,10 @@ import torch
 from oodkit.bench.report.markdown import as_markdown
 from oodkit.bench.report.page import as_html
 from oodkit.bench.report.runs import read_runs
+from oodkit.bench.rows import fingerprint
 from oodkit.bench.runner import run_bench
 from oodkit.bench.spec import read_spec
-from oodkit.bench.store import RunFolder, fingerprint
+from oodkit.bench.store import RunFolder
 from oodkit.cli import main
 
 pytest_plugins = ["bench_fixtures"]

@@ -14,10 +14,10 @@ from PIL import Image
 
 from oodkit.bench.metrics import auroc, fpr_at_tpr
 from oodkit.bench.plan import make_plan
+from oodkit.bench.rows import fingerprint
 from oodkit.bench.runner import run_bench
 from oodkit.bench.sets import load_sets
 from oodkit.bench.spec import parse_settings, read_spec
-from oodkit.bench.store import fingerprint
 from oodkit.bench.tables import as_json
 from oodkit.errors import ImageError, OodkitError, OptionError, PluginError, RunFolderError, UnknownNameError
 from oodkit.loading import load_images

@@ -27,8 +27,12 @@ from safetensors.torch import load as load_tensors, save as save_tensors
 import oodkit
 from oodkit.artifact import write_artifact
 from oodkit.bench.plan import make_plan
+from oodkit.bench.report.markdown import as_markdown
+from oodkit.bench.report.page import as_html
+from oodkit.bench.report.runs import read_runs
+from oodkit.bench.rows import read_cells
 from oodkit.bench.spec import read_specs
-from oodkit.bench.store import read_cells, read_missing, read_scores
+from oodkit.bench.store import read_missing, read_scores
 from oodkit.cli import main
 from oodkit.errors import ImageError, OodkitError
 from oodkit.loading import load_images
@@ -38,6 +42,7 @@ pytest_plugins = ["bench_fixtures"]
 SECONDS = 30  # a case takes milliseconds; this is for a hang
 MEMORY = 1536 * 2**20  # above what was in use: an 80-megapixel picture in three forms
 SHORT, LONG = 33, 350  # cases of each kind
+ODD_ROWS = 12  # in each report: 400 in the short test
 
 
 class TookTooLong(BaseException):
@@ -272,7 +277,7 @@ def result_rows(tmp_path_factory):
 
 
 def check_rows(rng, folder, result_rows):
-    """A damaged row is counted, and no figure is read that was not written."""
+    """A damaged row is counted, no figure is read that was not written, and there is a report all the same."""
     (whole, none) = read_cells(result_rows)
     assert (len(whole), none) == (3, 0)
     if rng.random() < 0.5:
@@ -283,8 +288,17 @@ def check_rows(rng, folder, result_rows):
         content = b"\n".join(lines)
     cells, _ = read_cells(content)
     assert all(cell in whole for cell in cells)
-    write(folder / "missing.json", rng.choice((content, b"[" * 100_000, b"{}", b'{"a": [1]}')))
+    write(folder / "missing.json", rng.choice((content, b"[" * 100_000, b"{}", b'{"a": [1]}', b'{"\\ud800": ""}')))
     assert isinstance(read_missing(folder), dict)
+    rows = [json.loads(line) for line in result_rows.splitlines()]
+    for _ in range(ODD_ROWS):  # of an older oodkit, which wrote no checksums
+        odd = {**rng.choice(rows)}
+        del odd["check"]
+        content += b"\n" + json.dumps(corpus.odd_document(odd, rng)).encode()
+    write(folder / "results.jsonl", content)
+    runs, _ = refused(lambda: read_runs([folder]))
+    for text in () if runs is None else (as_html(runs), as_markdown(runs)):
+        assert text.encode()
 
 
 def write(path, content):

@@ -336,7 +336,8 @@ def test_one_image_that_does_not_fit_is_one_sentence(monkeypatch):
 
 def test_ten_thousand_cells_are_read_and_found_in_seconds(stub, sets, capsys):
     """Not a timing: ten thousand rows once, and one row more, in one run; quadratic work would take an hour."""
-    from oodkit.bench.store import RunFolder, read_cells
+    from oodkit.bench.rows import read_cells
+    from oodkit.bench.store import RunFolder
 
     job = [
         "bench",

@@ -2,22 +2,50 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, ClassVar, NotRequired, TypeAlias
 
+from pydantic import ConfigDict, Field, JsonValue
 from torch import Tensor
+from typing_extensions import TypedDict  # comes with pydantic, which takes typing's own from Python 3.12 on
 
 from oodkit.bench.metrics import auprc, auroc, fpr_at_tpr
 
-__all__ = ["METRICS", "OVERALL", "UNSTEADY", "Cell", "measure", "not_finite", "unsteady"]
+__all__ = ["METRICS", "OVERALL", "UNSTEADY", "Cell", "CellSets", "DescribedSet", "measure", "not_finite", "unsteady"]
 
 OVERALL = "overall"  # the OOD "set" that mixes all of a run's OOD sets
 METRICS = ("auroc", "auprc", "fpr95", "fpr80")  # those that tables show
 UNSTEADY = 0.01  # a larger spread over batch sizes is more than rounding in float32
 
+Count: TypeAlias = Annotated[int, Field(ge=0)]
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1 + 1e-9)]  # a sum of many may be rounded to above 1
+Hash: TypeAlias = Annotated[str, Field(pattern=r"^\w{0,64}$")]  # names a file; "" where there is none
+STRICT = ConfigDict(strict=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class DescribedSet(TypedDict):
+    """What a row says of an image set."""
+
+    count: Count
+    shape: NotRequired[list[int]]
+    source: str
+    steps: list[str]
+    skipped: Count
+    first_skipped: NotRequired[list[Any]]  # Any: texts; names of files may hold what is no text
+
+
+class CellSets(TypedDict):
+    """The image sets of a cell; `ood` of a mix: their labels."""
+
+    train: DescribedSet
+    id: DescribedSet
+    ood: DescribedSet | list[str]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A row of results.jsonl."""
+    """A row of results.jsonl. Its types are what a row is checked by when it is read."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     key: str  # hash of detector, model, image sets, options and seeds
     detector: str
@@ -25,27 +53,27 @@ class Cell:
     id: str
     ood: str
     seed: int
-    n_id: int
-    n_ood: int
-    auroc: float
-    auprc: float  # OOD is the positive class
-    auprc_id: float  # ID is the positive class
-    fpr95: float  # share of OOD taken for ID where 95 % of ID are kept
-    fpr80: float
-    fpr95_ood: float  # share of ID taken for OOD where 95 % of OOD are found
-    fpr80_ood: float
-    images_per_second: float | None  # of scoring the OOD set; None for the mix
-    non_finite_id: int  # scores that are infinite
-    non_finite_ood: int
+    n_id: Count
+    n_ood: Count
+    auroc: Share
+    auprc: Share  # OOD is the positive class
+    auprc_id: Share  # ID is the positive class
+    fpr95: Share  # share of OOD taken for ID where 95 % of ID are kept
+    fpr80: Share
+    fpr95_ood: Share  # share of ID taken for OOD where 95 % of OOD are found
+    fpr80_ood: Share
+    images_per_second: Annotated[float, Field(gt=0)] | None  # of scoring the OOD set; None for the mix
+    non_finite_id: Count  # scores that are infinite
+    non_finite_ood: Count
     device: str
-    options: dict[str, Any]  # the detector's; Any: what JSON can hold
-    model_options: dict[str, Any]
-    hashes: dict[str, str]  # of the files in the run folder, and of the image sets
-    sets: dict[str, Any]  # source, steps and skipped files of train, id and ood
+    options: dict[str, JsonValue]  # the detector's
+    model_options: dict[str, JsonValue]
+    hashes: dict[str, Hash]  # of the files in the run folder, and of the image sets
+    sets: CellSets  # source, steps and skipped files of train, id and ood
     versions: dict[str, str]
     date: str  # UTC, ISO 8601
     model_file: str = ""  # of a model that was trained before the run
-    batch_spread: float | None = None  # see `Scores`; of the ID scores
+    batch_spread: Annotated[float, Field(ge=0)] | None = None  # see `Scores`; of the ID scores
 
 
 def measure(id_scores: Tensor, ood_scores: Tensor) -> dict[str, Any]:  # Any: int or float

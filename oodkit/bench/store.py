@@ -9,7 +9,6 @@
 Each hash is of all that determines the thing, so that what is found is what would be made again.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,7 +16,7 @@ import socket
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -27,17 +26,12 @@ from torch import Tensor
 
 from oodkit.artifact import read_artifact, write_artifact, write_atomically
 from oodkit.bench.cell import Cell
+from oodkit.bench.rows import as_row, read_cells
 from oodkit.errors import ArtifactError, RunFolderError
 
-__all__ = ["RunFolder", "Scores", "fingerprint", "read_cells", "read_missing", "read_scores"]
+__all__ = ["RunFolder", "Scores", "read_missing", "read_scores"]
 
 Made = TypeVar("Made")
-
-
-def fingerprint(**parts: Any) -> str:  # Any: what JSON can hold
-    """Return a hash of `parts`, 32 hexadecimal digits; equal for equal parts, whatever their order."""
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)
@@ -61,36 +55,18 @@ class Scores:
     batch_spread: float | None = None
 
 
-def read_cells(rows: bytes) -> tuple[list[Cell], int]:
-    """Return the cells of results.jsonl, and the number of rows that are damaged or of another oodkit."""
-    cells, damaged = [], 0
-    for line in rows.splitlines():
-        try:
-            row = json.loads(line)
-            check = row.pop("check", None)
-            cell, whole = Cell(**row), check in (None, fingerprint(**row))
-        except (ValueError, TypeError, AttributeError, RecursionError):
-            whole = False
-        if whole:
-            cells.append(cell)
-        else:
-            damaged += 1
-    return cells, damaged
-
-
-def _row(cell: Cell) -> bytes:
-    """Return a line of results.jsonl; its `check` tells whether a figure in it has changed since."""
-    fields = asdict(cell)
-    return f"{json.dumps({**fields, 'check': fingerprint(**fields)}, allow_nan=False)}\n".encode()
-
-
 def read_missing(folder: Path) -> dict[str, str]:
     """Return the sets that a run folder lacks, and why; empty where its record cannot be read."""
     try:
         missing = json.loads((folder / "missing.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    return {str(name): str(why) for name, why in missing.items()} if isinstance(missing, dict) else {}
+    return {_text(name): _text(why) for name, why in missing.items()} if isinstance(missing, dict) else {}
+
+
+def _text(value: object) -> str:
+    """Return a text that every file can hold: JSON's may have halves of a letter."""
+    return str(value).encode(errors="replace").decode()
 
 
 def read_scores(folder: Path, key: str) -> Scores | None:
@@ -188,7 +164,7 @@ class RunFolder:
         Raises:
             RunFolderError: no space, or no permission.
         """
-        line = _row(cell)
+        line = as_row(cell)
         try:
             with self._results.open("ab") as file:
                 file.write(line)

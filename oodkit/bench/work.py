@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from oodkit import __version__
-from oodkit.bench.cell import OVERALL, Cell, measure
+from oodkit.bench.cell import OVERALL, Cell, DescribedSet, measure
 from oodkit.bench.memory import Memory
 from oodkit.bench.plan import Plan, PlannedDetector
+from oodkit.bench.rows import fingerprint
 from oodkit.bench.sets import Sets
-from oodkit.bench.store import RunFolder, Scores, fingerprint
+from oodkit.bench.store import RunFolder, Scores
 from oodkit.detector import Detector
 from oodkit.device import device_name
 from oodkit.errors import ArtifactError, PluginError, RunFolderError
@@ -337,7 +338,7 @@ def _plain(options: Options) -> dict[str, Any]:  # Any: what JSON can hold
     }
 
 
-def _describe(images: ImageSet) -> dict[str, Any]:  # Any: what JSON can hold
+def _describe(images: ImageSet) -> DescribedSet:
     return {
         "count": len(images),
         "shape": list(images.image_shape),

@@ -35,7 +35,7 @@ def explained(runs: Runs, one: Series, sets: list[str]) -> Iterator[tuple[str, l
     kept = {ood: scores for ood, of in hashes.items() if (scores := runs.scores(of.get("ood_scores", ""))) is not None}
     if not kept:
         return
-    key = hashes[next(iter(kept))]["detector"]
+    key = hashes[next(iter(kept))].get("detector", "")
     files = [folder / "detectors" / f"{key}.safetensors" for folder in runs.folders]
     file = next((file for file in files if file.exists()), None)
     if file is None:

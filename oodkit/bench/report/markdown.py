@@ -23,7 +23,7 @@ def as_markdown(runs: Runs) -> str:
         parts += [f"No data: {_text(', '.join(runs.missing))}.", ""]
     dates = sorted(cell.date[:10] for cell in runs.cells)
     devices = ", ".join(sorted({cell.device for cell in runs.cells}))
-    torch = ", ".join(sorted({cell.versions["torch"] for cell in runs.cells}))
+    torch = ", ".join(sorted({cell.versions.get("torch", "?") for cell in runs.cells}))
     parts.append(f"Made {_text(dates[0])} to {_text(dates[-1])} on {_text(devices)}, torch {_text(torch)}.")
     return "\n".join(parts) + "\n"
 

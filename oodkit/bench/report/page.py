@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from oodkit import __version__
-from oodkit.bench.cell import OVERALL, UNSTEADY, Cell, not_finite, unsteady
+from oodkit.bench.cell import OVERALL, UNSTEADY, Cell, DescribedSet, not_finite, unsteady
 from oodkit.bench.figure import Figure, speed_text
 from oodkit.bench.report import plots
 from oodkit.bench.report.compare import (
@@ -72,7 +72,7 @@ def _title(runs: Runs) -> str:
 
 def _head(runs: Runs) -> str:
     dates = sorted(cell.date for cell in runs.cells)
-    versions = ", ".join(sorted({cell.versions["oodkit"] for cell in runs.cells}))
+    versions = ", ".join(sorted({cell.versions.get("oodkit", "?") for cell in runs.cells}))
     key = "".join(f'<span style="background:var(--{name})">{text}</span>' for name, text in KEY)
     span = dates[0][:10] if dates[0][:10] == dates[-1][:10] else f"{dates[0][:10]} to {dates[-1][:10]}"
     damaged = f" {runs.damaged} rows could not be read." if runs.damaged else ""
@@ -258,7 +258,7 @@ def _pairs(runs: Runs, one: Series, ood: str) -> tuple[np.ndarray, np.ndarray] |
     if ood not in one.cells:
         return None
     hashes = one.cells[ood][0].hashes
-    known, other = runs.scores(hashes["id_scores"]), runs.scores(hashes.get("ood_scores", ""))
+    known, other = runs.scores(hashes.get("id_scores", "")), runs.scores(hashes.get("ood_scores", ""))
     return None if known is None or other is None else (known.values.double().numpy(), other.values.double().numpy())
 
 
@@ -289,7 +289,7 @@ def _examples(runs: Runs, section: Section) -> str:
         rows: list[tuple[str, Scores]] = []
         for ood in [o for o in one.cells if o in section.sets]:
             hashes = one.cells[ood][0].hashes
-            if not rows and (known := runs.scores(hashes["id_scores"])) is not None:
+            if not rows and (known := runs.scores(hashes.get("id_scores", ""))) is not None:
                 rows.append((section.id, known))
             if (other := runs.scores(hashes.get("ood_scores", ""))) is not None:
                 rows.append((ood, other))
@@ -398,14 +398,14 @@ def _missing(runs: Runs) -> str:
 
 def _settings(runs: Runs) -> str:
     models, detectors = [], []
-    sets: dict[tuple[str, str], dict[str, object]] = {}
+    sets: dict[tuple[str, str], DescribedSet] = {}
     for cell in runs.cells:
         models.append((f"{cell.id}, {cell.model}", _texts(cell.model_options)))
         detectors.append((cell.detector, _texts(cell.options)))
         sets[cell.id, "training images"] = cell.sets["train"]
         sets[cell.id, "ID test images"] = cell.sets["id"]
-        if cell.ood != OVERALL:
-            sets[cell.id, cell.ood] = cell.sets["ood"]
+        if not isinstance(ood := cell.sets["ood"], list):  # of a mix: labels
+            sets[cell.id, cell.ood] = ood
     versions = sorted(
         {f"{name} {version}" for cell in runs.cells for name, version in cell.versions.items() if version}
     )
@@ -423,7 +423,7 @@ def _settings(runs: Runs) -> str:
     )
 
 
-def _texts(options: dict[str, object]) -> str:
+def _texts(options: Mapping[str, object]) -> str:
     return ", ".join(f"{name}={value}" for name, value in options.items() if name != "seed")
 
 
@@ -431,9 +431,8 @@ def _devices(cells: list[Cell]) -> str:
     return ", ".join(sorted({cell.device for cell in cells}))
 
 
-def _prepared(described: dict[str, object]) -> str:
-    steps = described["steps"]
-    chain = " → ".join(map(str, steps)) if isinstance(steps, list) and steps else "as they are"
+def _prepared(described: DescribedSet) -> str:
+    chain = " → ".join(described["steps"]) or "as they are"
     skipped = f"; {described['skipped']} files could not be read" if described["skipped"] else ""
     return f"{described['count']} images; {chain}; from {described['source']}{skipped}"
 

@@ -53,7 +53,7 @@ def subject_of(cell: Cell) -> Subject | None:
     """Return the line that a cell is to be compared with; None where the paper has no such model or setting."""
     model, settings = cell.model, []
     if cell.model == "vae":
-        width = cell.model_options.get("width")
+        width = _number(cell.model_options.get("width"))
         factor = 1.0 if width is None or cell.id not in WIDTHS else width / WIDTHS[cell.id]
         settings += [f"width x{factor:g}"] if factor != 1 else []
     elif cell.model:
@@ -61,13 +61,19 @@ def subject_of(cell: Cell) -> Subject | None:
             return None
         model = "glow"
         settings += ["layers all"] if cell.options.get("layers") == ["*"] else []
-    if cell.detector.startswith("rose-") and cell.options.get("fitting_images", FEWEST_IMAGES) < FEWEST_IMAGES:
+    images = _number(cell.options.get("fitting_images"))
+    if cell.detector.startswith("rose-") and images is not None and images < FEWEST_IMAGES:
         return None
-    strength = cell.options.get("strength")
+    strength = _number(cell.options.get("strength"))
     usual = (GREY_STRENGTHS if cell.id == "fashion-mnist" else STRENGTHS).get(cell.detector.partition("-")[2])
     if strength is not None and usual is not None and f"{strength:g}" != f"{usual:g}":
         settings.append(f"strength {strength:g}")
     return Subject(cell.id, model, cell.detector, ", ".join(settings))
+
+
+def _number(option: object) -> float | None:
+    """Return a numeric option; None for any other, which may be of a plugin or of a file that somebody wrote."""
+    return option if isinstance(option, int | float) else None
 
 
 @cache

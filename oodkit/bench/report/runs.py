@@ -14,8 +14,9 @@ from typing import Any
 from oodkit.bench.cell import OVERALL, Cell
 from oodkit.bench.figure import Figure, worst_of
 from oodkit.bench.report.paper import PaperFigure, Subject, paper_figure, paper_sets, subject_of
+from oodkit.bench.rows import read_cells
 from oodkit.bench.spec import RECOMPRESSED, RESIZED
-from oodkit.bench.store import Scores, read_cells, read_missing, read_scores
+from oodkit.bench.store import Scores, read_missing, read_scores
 from oodkit.errors import RunFolderError
 
 __all__ = ["Runs", "Section", "Series", "read_runs"]
