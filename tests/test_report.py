@@ -157,6 +157,15 @@ def test_sweeps_and_options_make_groups(tmp_path):
     assert (group.option, [name for name, _ in group.by_set["noise"]]) == ("fitting_images", ["10", "1000"])
 
 
+def test_a_set_with_a_star_in_its_name_is_no_brightness(tmp_path):
+    odd = ["a*0.5/x.npz", "stars*", "*", "x*nan"]
+    runs = runs_of(tmp_path / "run", *(cell(ood, 0.5) for ood in (*odd, "mnist*0.2")))
+    (section,) = runs.sections
+    assert list(section.sweeps) == ["mnist"]
+    assert section.sets[: len(odd)] == odd
+    assert as_html(runs) and as_markdown(runs)
+
+
 def test_controls_stand_apart_and_count_in_no_mean(tmp_path):
     cells = [cell("mnist", 0.9), cell("noise", 0.7), cell("resized:mnist", 0.5), cell("recompressed:mnist", 0.6)]
     (section,) = runs_of(tmp_path / "run", *cells).sections

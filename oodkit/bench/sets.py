@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from oodkit.bench.leave_out import left_out, only, without
+from oodkit.bench.names import CONTROLS, RECOMPRESSED, RESIZED, brightness_of, made_from
 from oodkit.bench.plan import Plan
-from oodkit.bench.spec import RECOMPRESSED, RESIZED
 from oodkit.errors import DataNotFoundError, ImageError
 from oodkit.images import ImageSet, Shape, draw_indices
 from oodkit.loading import load_images
@@ -160,10 +160,10 @@ def _load_ood(
 
 
 def _load_one(source: str, plan: Plan, seed: int, test: ImageSet, resize: bool) -> ImageSet:
-    for control in (RESIZED, RECOMPRESSED):
+    for control in CONTROLS:
         if source.startswith(control):
             return _control(control, test, _load_one(source.removeprefix(control), plan, seed, test, resize=True))
-    base, factor = _brightness(source)
+    base, factor = (source, None) if Path(source).exists() else brightness_of(source)
     if factor is not None:
         images = _load_one(base, plan, seed, test, resize)
         changed, step = brightness(images.images, factor), f"brightness x{factor:g}"
@@ -180,17 +180,6 @@ def _load_one(source: str, plan: Plan, seed: int, test: ImageSet, resize: bool) 
         reference=test,
         resize=resize,
     )
-
-
-def _brightness(source: str) -> tuple[str, float | None]:
-    """Return SET and 0.4 of `SET*0.4`."""
-    base, star, text = source.rpartition("*")
-    if not star or Path(source).exists():
-        return source, None
-    try:
-        return base, float(text)
-    except ValueError:
-        return source, None
 
 
 def _control(control: str, test: ImageSet, other: ImageSet) -> ImageSet:
@@ -223,12 +212,8 @@ def _control(control: str, test: ImageSet, other: ImageSet) -> ImageSet:
 
 def _labels(sources: tuple[str, ...]) -> dict[str, str]:
     """Return the sources by a short label: a name, or a path's last part where no other ends so."""
-    short = [s if _base(s) in registry().datasets else Path(s).name for s in sources]
+    short = [s if made_from(s) in registry().datasets else Path(s).name for s in sources]
     return {label if short.count(label) == 1 else source: source for label, source in zip(short, sources, strict=True)}
-
-
-def _base(source: str) -> str:
-    return _brightness(source.removeprefix(RESIZED).removeprefix(RECOMPRESSED))[0]
 
 
 def _has_splits(source: str) -> bool:

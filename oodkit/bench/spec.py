@@ -11,10 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 from oodkit.errors import OptionError
 from oodkit.options import MAX_SEED, Options
 
-__all__ = ["RECOMPRESSED", "RESIZED", "BenchSpec", "parse_settings", "read_spec", "read_specs"]
-
-RESIZED = "resized:"  # the ID test images through the resize chain of the set that follows
-RECOMPRESSED = "recompressed:"  # and through its JPEG compression too
+__all__ = ["BenchSpec", "parse_settings", "read_spec", "read_specs"]
 
 
 def _as_list(value: object) -> object:

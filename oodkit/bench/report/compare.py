@@ -96,8 +96,8 @@ def swept(section: Section) -> list[Swept]:
     """Return the brightness sweeps of a section."""
     made = []
     for base, sets in section.sweeps.items():
-        lines = [_line(one, sets) for one in section.series if any("*" in ood and ood in one.cells for ood in sets)]
-        factors = [ood.rpartition("*")[2] if "*" in ood else "1" for ood in sets]
+        lines = [_line(one, sets) for one in section.series if any(ood != base and ood in one.cells for ood in sets)]
+        factors = ["1" if ood == base else ood.removeprefix(f"{base}*") for ood in sets]
         made.append(Swept(base, factors, lines))
     return made
 

@@ -13,15 +13,13 @@ from typing import Any
 
 from oodkit.bench.cell import OVERALL, Cell
 from oodkit.bench.figure import Figure, worst_of
+from oodkit.bench.names import CONTROLS, brightness_of, is_plain
 from oodkit.bench.report.paper import PaperFigure, Subject, paper_figure, paper_sets, subject_of
 from oodkit.bench.rows import read_cells
-from oodkit.bench.spec import RECOMPRESSED, RESIZED
 from oodkit.bench.store import Scores, read_missing, read_scores
 from oodkit.errors import RunFolderError
 
 __all__ = ["Runs", "Section", "Series", "read_runs"]
-
-CONTROLS = (RESIZED, RECOMPRESSED)
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ class Section:
         """The OOD sets of its rows, without brightness, control and mix; then those that only the paper has."""
         ours = [ood for one in self.series for ood in one.cells]
         theirs = [ood for one in self.series for ood in paper_sets(one.subject)]
-        plain = [o for o in (*ours, *theirs) if o != OVERALL and "*" not in o and not o.startswith(CONTROLS)]
+        plain = [ood for ood in (*ours, *theirs) if ood != OVERALL and is_plain(ood)]
         return list(dict.fromkeys(plain))
 
     @cached_property
@@ -110,16 +108,13 @@ class Section:
     @cached_property
     def sweeps(self) -> dict[str, list[str]]:
         """The sets of each brightness sweep, by the set that is swept, dark to bright."""
-        made = dict.fromkeys(o for one in self.series for o in one.cells if "*" in o)
-        bases = dict.fromkeys(ood.rpartition("*")[0] for ood in made)
-        found = {base: [o for o in made if o.rpartition("*")[0] == base] for base in bases}
-        known = {ood for one in self.series for ood in one.cells}
-        return {
-            base: sorted(
-                [*sets, *({base} & known)], key=lambda ood: float(ood.rpartition("*")[2]) if "*" in ood else 1.0
-            )
-            for base, sets in found.items()
-        }
+        known = dict.fromkeys(ood for one in self.series for ood in one.cells)
+        found: dict[str, dict[str, float]] = {}
+        for ood in known:
+            base, factor = brightness_of(ood)
+            if factor is not None:
+                found.setdefault(base, {base: 1.0} if base in known else {})[ood] = factor
+        return {base: sorted(sets, key=sets.__getitem__) for base, sets in found.items()}
 
 
 @dataclass(frozen=True)
@@ -158,7 +153,7 @@ def read_runs(folders: Iterable[str | Path]) -> Runs:
         damaged += bad
         missing |= read_missing(path)
         for cell in found:
-            if cell.ood == OVERALL and any("*" in ood or ood.startswith(CONTROLS) for ood in cell.sets["ood"]):
+            if cell.ood == OVERALL and not all(map(is_plain, cell.sets["ood"])):
                 continue  # a mix of one set at many brightnesses sums up nothing
             known = cells.get(_measurement(cell))
             if known is None or (known.n_id, known.date) <= (cell.n_id, cell.date):
