@@ -398,14 +398,14 @@ def _missing(runs: Runs) -> str:
 
 def _settings(runs: Runs) -> str:
     models, detectors = [], []
-    sets: dict[tuple[str, str], DescribedSet] = {}
+    sets: dict[tuple[str, str], DescribedSet] = {}  # by title and source
     for cell in runs.cells:
         models.append((f"{cell.id}, {cell.model}", _texts(cell.model_options)))
         detectors.append((cell.detector, _texts(cell.options)))
-        sets[cell.id, "training images"] = cell.sets["train"]
-        sets[cell.id, "ID test images"] = cell.sets["id"]
-        if not isinstance(ood := cell.sets["ood"], list):  # of a mix: labels
-            sets[cell.id, cell.ood] = ood
+        named = {"training images": cell.sets["train"], "ID test images": cell.sets["id"], cell.ood: cell.sets["ood"]}
+        for name, described in named.items():
+            if not isinstance(described, list):  # of a mix: labels
+                sets[f"{cell.id}: {name}", described["source"]] = described
     versions = sorted(
         {f"{name} {version}" for cell in runs.cells for name, version in cell.versions.items() if version}
     )
@@ -415,7 +415,7 @@ def _settings(runs: Runs) -> str:
         + _details("Detectors", _rows(list(dict.fromkeys(detectors))))
         + _details(
             "Images, and how they were prepared",
-            _rows([(f"{i}: {name}", _prepared(s)) for (i, name), s in sets.items()]),
+            _rows([(title, _prepared(described)) for (title, _), described in sets.items()]),
         )
         + _details(
             "Versions and devices", _rows([("versions", ", ".join(versions)), ("devices", _devices(runs.cells))])

@@ -1,10 +1,9 @@
 """Run folders as a report sees them: rows in series, whatever runs they came from.
 
 A series is a detector on a model and an ID set, with one choice of options; its rows differ in OOD set and in seed. Of
-options, only those that differ between the rows are named. No torch, but for the scores.
+options, models and images, only those that differ between the rows are named. No torch, but for the scores.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +13,7 @@ from typing import Any
 from oodkit.bench.cell import OVERALL, Cell
 from oodkit.bench.figure import Figure, worst_of
 from oodkit.bench.names import CONTROLS, brightness_of, is_plain
+from oodkit.bench.report.lines import Found, Line, as_text, lines_of
 from oodkit.bench.report.paper import PaperFigure, Subject, paper_figure, paper_sets, subject_of
 from oodkit.bench.rows import read_cells
 from oodkit.bench.store import Scores, read_missing, read_scores
@@ -27,8 +27,8 @@ class Series:
     """Rows that differ in OOD set and seed only; `cells` by OOD set, in the order of their seeds."""
 
     detector: str
-    settings: str  # options that differ from those of the detector's other series: "vae.width=16, fitting_images=100"
-    options: dict[str, Any]  # the detector's, and the model's as "vae.width"; Any: what JSON can hold
+    settings: str  # what differs from the detector's other series: "vae.width=16, fitting_images=100"
+    options: dict[str, Any]  # see `Line`; Any: what JSON can hold
     cells: dict[str, list[Cell]]
 
     @property
@@ -139,10 +139,10 @@ def read_runs(folders: Iterable[str | Path]) -> Runs:
         RunFolderError: a folder holds no results.
     """
     paths = [Path(folder) for folder in folders]
-    cells: dict[Any, Cell] = {}  # Any: a tuple of what makes a row another measurement
+    rows: list[Found] = []
     missing: dict[str, str] = {}
     damaged = 0
-    for path in paths:
+    for i, path in enumerate(paths):
         file = path / "results.jsonl"
         try:
             found, bad = read_cells(file.read_bytes())
@@ -152,55 +152,42 @@ def read_runs(folders: Iterable[str | Path]) -> Runs:
             ) from error
         damaged += bad
         missing |= read_missing(path)
-        for cell in found:
-            if cell.ood == OVERALL and not all(map(is_plain, cell.sets["ood"])):
-                continue  # a mix of one set at many brightnesses sums up nothing
-            known = cells.get(_measurement(cell))
-            if known is None or (known.n_id, known.date) <= (cell.n_id, cell.date):
-                cells[_measurement(cell)] = cell  # of what was measured again, that on more images, or the latest
-    if not cells:
+        rows += [Found(i, cell) for cell in found if not _is_mix_of_made_sets(cell)]
+    lines = lines_of(rows)
+    if not lines:
         raise RunFolderError(f"{', '.join(map(str, paths))}: there is no finished cell to report.")
-    kept = list(cells.values())
+    kept = list({id(cell): cell for line in lines for cell in line.cells}.values())
     present = {cell.ood for cell in kept}
-    return Runs(paths, _sections(kept), {n: why for n, why in missing.items() if n not in present}, damaged, kept)
+    return Runs(paths, _sections(lines), {n: why for n, why in missing.items() if n not in present}, damaged, kept)
 
 
-def _measurement(cell: Cell) -> tuple[str, ...]:
-    return cell.id, cell.model, cell.detector, _text(_options(cell)), cell.ood, str(cell.seed), cell.model_file
+def _is_mix_of_made_sets(cell: Cell) -> bool:
+    """Return whether a mix is of one set at many brightnesses, say, which sums up nothing."""
+    return cell.ood == OVERALL and not all(map(is_plain, cell.sets["ood"]))
 
 
-def _options(cell: Cell) -> dict[str, Any]:  # Any: what JSON can hold
-    of_model = {f"{cell.model}.{name}": value for name, value in cell.model_options.items()}
-    return of_model | {name: value for name, value in cell.options.items() if name != "seed"}
+def _sections(lines: list[Line]) -> list[Section]:
+    by_section: dict[tuple[str, str], list[Line]] = {}
+    for line in lines:
+        cell = line.rows[0].cell
+        by_section.setdefault((cell.id, cell.model), []).append(line)
+    return [Section(id, model, [_series(line, found) for line in found]) for (id, model), found in by_section.items()]
 
 
-def _text(options: dict[str, Any]) -> str:  # Any: what JSON can hold
-    return json.dumps(options, sort_keys=True)
-
-
-def _sections(cells: list[Cell]) -> list[Section]:
-    by_section: dict[tuple[str, str], dict[str, list[Cell]]] = {}
-    for cell in cells:
-        by_series = by_section.setdefault((cell.id, cell.model), {})
-        by_series.setdefault(f"{cell.detector} {_text(_options(cell))}", []).append(cell)
-    return [Section(id, model, _series(list(found.values()))) for (id, model), found in by_section.items()]
-
-
-def _series(found: list[list[Cell]]) -> list[Series]:
-    made = []
-    for cells in found:
-        detector, options = cells[0].detector, _options(cells[0])
-        others = [_options(one[0]) for one in found if one[0].detector == detector]
-        by_set: dict[str, list[Cell]] = {cell.ood: [] for cell in cells}
-        for cell in sorted(cells, key=lambda cell: (cell.model_file, cell.seed)):
-            by_set[cell.ood].append(cell)
-        made.append(Series(detector, _differing(options, others), options, by_set))
-    return made
+def _series(line: Line, lines: list[Line]) -> Series:
+    detector = line.rows[0].cell.detector
+    others = [other.options for other in lines if other.rows[0].cell.detector == detector]
+    by_set: dict[str, list[Cell]] = {}
+    for cell in line.cells:
+        by_set.setdefault(cell.ood, []).append(cell)
+    for cells in by_set.values():
+        cells.sort(key=lambda cell: cell.seed)
+    return Series(detector, _differing(line.options, others), line.options, by_set)
 
 
 def _differing(options: dict[str, Any], others: list[dict[str, Any]]) -> str:  # Any: what JSON can hold
     """Return those options that are not the same in all of `others`."""
-    names = [name for name in options if len({_text({"": o.get(name)}) for o in others}) > 1]
+    names = [name for name in options if len({as_text({"": o.get(name)}) for o in others}) > 1]
     return ", ".join(f"{name}={_plain(options[name])}" for name in names)
 
 
