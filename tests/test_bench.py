@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
 from oodkit.bench.metrics import auroc, fpr_at_tpr
 from oodkit.bench.plan import make_plan
@@ -18,7 +19,7 @@ from oodkit.bench.rows import fingerprint
 from oodkit.bench.runner import run_bench
 from oodkit.bench.sets import load_sets
 from oodkit.bench.spec import parse_settings, read_spec
-from oodkit.bench.tables import as_json
+from oodkit.bench.tables import as_json, print_tables
 from oodkit.errors import ImageError, OodkitError, OptionError, PluginError, RunFolderError, UnknownNameError
 from oodkit.loading import load_images
 
@@ -327,6 +328,15 @@ def test_a_full_disk_stops_the_run_and_keeps_what_is_finished(sets):
 def test_a_fingerprint_depends_on_all_parts_and_not_on_their_order():
     assert fingerprint(a=1, b={"x": 1, "y": 2}) == fingerprint(b={"y": 2, "x": 1}, a=1)
     assert len({fingerprint(a=1), fingerprint(a=2), fingerprint(b=1), fingerprint(a="1")}) == 4
+
+
+def test_a_mean_over_fewer_sets_says_so(capsys):
+    result = run(detectors="buggy,brightness", ood="mixed.npz,white.npz")
+    summary = json.loads(as_json([result]))["summary"]
+    assert summary["buggy"]["mean"]["auroc"]["partial"] == "1 of 2"
+    assert summary["brightness"]["mean"]["auroc"]["partial"] == ""
+    print_tables(result, Console(width=200, color_system=None))
+    assert capsys.readouterr().out.count("(1 of 2)") > 2
 
 
 # --- the report ---------------------------------------------------------------------------------------------------

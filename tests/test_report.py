@@ -282,6 +282,21 @@ def test_no_run_folder_is_one_sentence(tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_mean_and_worst_are_those_of_the_table_and_say_over_how_many_sets(sets, capsys):
+    """Of each seed, as `oodkit bench` has them: not the worst of the seeds' means."""
+    aurocs = {("mnist", 0): 0.9, ("mnist", 1): 0.5, ("noise", 0): 0.6, ("noise", 1): 0.8}
+    rows = [cell(ood, auroc, seed=seed) for (ood, seed), auroc in aurocs.items()]
+    rows += [cell(ood, 0.9, options={"damping": 1.0}) for ood in ("mnist", "noise", "constant")]
+    runs = runs_of(sets / "run", *rows)
+    first, second = runs.sections[0].series
+    over = first.over(["mnist", "noise"], "auroc")
+    assert over["worst"].mean == pytest.approx((0.6 + 0.5) / 2)
+    assert over["worst"].deviation == pytest.approx(np.std([0.6, 0.5], ddof=1))
+    (partial,), (whole,) = (rows_of(as_markdown(runs), one.label) for one in (first, second))
+    assert partial["worst"] == "0.550±0.071 (2 of 3)" and whole["worst"] == "0.900"
+    assert '<td class="sum">0.550±0.071 (2 of 3)</td>' in as_html(runs)
+
+
 # --- the page -------------------------------------------------------------------------------------------------------
 
 

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
-__all__ = ["LOWER_IS_BETTER", "Figure", "speed_text", "worst_of"]
+from oodkit.bench.cell import Cell
+
+__all__ = ["Figure", "over_sets", "speed_text"]
 
 LOWER_IS_BETTER = {"fpr95", "fpr80", "fpr95_ood", "fpr80_ood"}
 
@@ -16,6 +18,7 @@ class Figure:
 
     mean: float
     deviation: float | None
+    partial: str = ""  # "2 of 3": of a figure over OOD sets that some are missing from, how many it is over
 
     @classmethod
     def of(cls, values: Iterable[float]) -> "Figure":
@@ -24,12 +27,28 @@ class Figure:
         return cls(fmean(values), stdev(values) if len(values) > 1 else None)
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f}" + ("" if self.deviation is None else f"±{self.deviation:.3f}")
+        deviation = "" if self.deviation is None else f"±{self.deviation:.3f}"
+        return f"{self.mean:.3f}{deviation}" + (f" ({self.partial})" if self.partial else "")
 
 
-def worst_of(metric: str) -> Callable[[list[float]], float]:
-    """Return what picks the worst of a metric's values."""
-    return max if metric in LOWER_IS_BETTER else min
+def over_sets(cells: Iterable[Cell], metric: str, sets: int) -> dict[str, Figure]:
+    """Return "mean" and "worst" of a metric over OOD sets, found seed by seed; empty where there is no cell.
+
+    Args:
+        cells: of one detector, a cell for each OOD set and seed.
+        metric: a field of `Cell`.
+        sets: how many OOD sets there should be; a figure over fewer says so.
+    """
+    by_seed: dict[int, list[float]] = {}
+    for cell in cells:
+        by_seed.setdefault(cell.seed, []).append(getattr(cell, metric))
+    if not by_seed:
+        return {}
+    fewest = min(map(len, by_seed.values()))
+    partial = f"{fewest} of {sets}" if fewest < sets else ""
+    worst = max if metric in LOWER_IS_BETTER else min
+    joined: dict[str, Callable[[list[float]], float]] = {"mean": fmean, "worst": worst}
+    return {name: replace(Figure.of(map(join, by_seed.values())), partial=partial) for name, join in joined.items()}
 
 
 def speed_text(images_per_second: float) -> str:

@@ -1,7 +1,6 @@
 """What a finished run looks like: tables for people, one JSON document for programs."""
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 from statistics import fmean
 from typing import Any
@@ -12,12 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from oodkit.bench.cell import METRICS, OVERALL, Cell, not_finite, unsteady
-from oodkit.bench.figure import Figure, speed_text, worst_of
+from oodkit.bench.figure import Figure, over_sets, speed_text
 from oodkit.bench.runner import BenchResult
 
 __all__ = ["as_json", "failure_text", "print_tables"]
 
 TITLES = {"auroc": "AUROC", "auprc": "AUPRC", "fpr95": "FPR95", "fpr80": "FPR80"}
+SUMS = ("mean", "worst")  # over the OOD sets
 EDGE = 2  # columns to the left and right of a table
 LEGEND = (
     "AUROC, AUPRC (OOD positive): 1 is best; an AUROC below 0.5 is worse than chance. FPR95, FPR80: the share of "
@@ -80,20 +80,10 @@ def _cells(result: BenchResult, detector: str, ood: str) -> list[Cell]:
     return [cell for cell in result.cells if cell.detector == detector and cell.ood == ood]
 
 
-def _over_sets(result: BenchResult, detector: str, metric: str, join: Callable[[list[float]], float]) -> Figure | None:
-    """Return `join` of a metric over the OOD sets, seed by seed; None where no cell is finished."""
-    by_seed: dict[int, list[float]] = {}
-    for ood in result.ood:
-        for cell in _cells(result, detector, ood):
-            by_seed.setdefault(cell.seed, []).append(getattr(cell, metric))
-    return Figure.of(join(values) for values in by_seed.values()) if by_seed else None
-
-
 def _figure(result: BenchResult, detector: str, ood: str, metric: str) -> Figure | None:
-    if ood == "mean":
-        return _over_sets(result, detector, metric, fmean)
-    if ood == "worst":
-        return _over_sets(result, detector, metric, worst_of(metric))
+    if ood in SUMS:
+        cells = [cell for name in result.ood for cell in _cells(result, detector, name)]
+        return over_sets(cells, metric, len(result.ood)).get(ood)
     found = _cells(result, detector, ood)
     return Figure.of(getattr(cell, metric) for cell in found) if found else None
 
@@ -105,7 +95,7 @@ def _summary(result: BenchResult, detector: str) -> dict[str, Any]:  # Any: what
 
 def _rows_below(result: BenchResult) -> list[str]:
     """Return the rows that sum up; none for a single OOD set, which they would only repeat."""
-    return [OVERALL, "mean", "worst"] if len(result.ood) > 1 else []
+    return [OVERALL, *SUMS] if len(result.ood) > 1 else []
 
 
 # --- tables -------------------------------------------------------------------------------------------------------
@@ -195,10 +185,11 @@ def _wide(*texts: str) -> int:
 def _compared(result: BenchResult, detectors: list[str], ood: str) -> dict[str, Text]:
     """Return each detector's AUROC on one set, the best in bold."""
     figures = {d: _figure(result, d, ood, "auroc") for d in detectors}
-    best = max((round(f.mean, 3) for f in figures.values() if f is not None), default=None)
+    whole = {d: f for d, f in figures.items() if f is not None and not f.partial}
+    best = max((round(f.mean, 3) for f in whole.values()), default=None)
     texts = {}
     for detector, figure in figures.items():
         texts[detector] = _as_text(figure, "auroc")
-        if figure is not None and round(figure.mean, 3) == best:
+        if detector in whole and round(whole[detector].mean, 3) == best:
             texts[detector].stylize("bold")
     return texts

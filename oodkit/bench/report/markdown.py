@@ -35,8 +35,8 @@ def _table(runs: Runs, section: Section) -> list[str]:
         return []
     lines = [f"| AUROC | {' | '.join(map(_text, columns))} | mean | worst |", "| --- |" + " --- |" * (len(columns) + 2)]
     for one in shown:
-        over = one.over([ood for ood in section.sets if ood in one.cells], "auroc")
-        sums = [f"{over[name].mean:.3f}" if over else "" for name in ("mean", "worst")]
+        over = one.over(section.run_sets, "auroc")
+        sums = [str(over[name]) if over else "" for name in ("mean", "worst")]
         lines.append(f"| {_text(one.label)} | {' | '.join([*(_cell(runs, one, ood) for ood in columns), *sums])} |")
     return lines
 

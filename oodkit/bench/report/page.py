@@ -82,7 +82,7 @@ def _head(runs: Runs) -> str:
         f"oodkit {escape(versions)}; report of oodkit {__version__}.{damaged}</p>"
         "<p>AUROC: the probability that an OOD image scores higher than an ID image; 1 is best, 0.5 is chance. Each "
         "figure is the mean over seeds ± its standard deviation. Below it stand the paper’s figure (Choi et al. 2021) "
-        "and the difference. <em>Worst</em> is the worst OOD set.</p>"
+        "and the difference. <em>Worst</em> is the worst OOD set of each seed; (2 of 3): the others have no figure.</p>"
         f'<p>Difference from the paper: <span class="key">{key}</span></p>'
     )
 
@@ -117,8 +117,8 @@ def _table(runs: Runs, section: Section, metric: str) -> str:
         if not any(ood in one.cells for ood in columns):
             continue
         cells = [_cell(runs, one, ood, metric) for ood in columns]
-        over = one.over([ood for ood in sets if ood in one.cells], metric)
-        cells += [f'<td class="sum">{over[name].mean:.3f}</td>' if over else EMPTY for name in ("mean", "worst")]
+        over = one.over(section.run_sets, metric)
+        cells += [f'<td class="sum">{over[name]}</td>' if over else EMPTY for name in ("mean", "worst")]
         rows.append(f"<tr><td>{escape(one.label)}</td>{''.join(cells)}</tr>")
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
@@ -224,8 +224,8 @@ def _runtime(section: Section) -> str:
     points = []
     shown = section.series[: plots.COLOURS]
     for i, one in enumerate(shown):
-        over, speed = one.over(section.sets, "auroc"), one.images_per_second
-        if over and speed:
+        over, speed = one.over(section.run_sets, "auroc"), one.images_per_second
+        if over and not over["mean"].partial and speed:
             points.append((i, one.label, speed, over["mean"].mean))
     if len(points) < 2:
         return ""

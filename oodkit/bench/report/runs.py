@@ -7,11 +7,12 @@ options, models and images, only those that differ between the rows are named. N
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from oodkit.bench.cell import OVERALL, Cell
-from oodkit.bench.figure import Figure, worst_of
+from oodkit.bench.figure import Figure, over_sets
 from oodkit.bench.names import CONTROLS, brightness_of, is_plain
 from oodkit.bench.report.lines import Found, Line, as_text, lines_of
 from oodkit.bench.report.paper import PaperFigure, Subject, paper_figure, paper_sets, subject_of
@@ -47,12 +48,10 @@ class Series:
         return Figure.of(getattr(cell, metric) for cell in found) if found else None
 
     def over(self, sets: Iterable[str], metric: str) -> dict[str, Figure]:
-        """Return mean and worst over OOD sets; empty where there are fewer than two."""
-        figures = [f for f in (self.figure(ood, metric) for ood in sets) if f is not None]
-        if len(figures) < 2:
-            return {}
-        means = [f.mean for f in figures]
-        return {"mean": Figure.of([sum(means) / len(means)]), "worst": Figure.of([worst_of(metric)(means)])}
+        """Return mean and worst over those OOD sets that it has; empty where it has fewer than two."""
+        sets = list(sets)
+        found = [self.cells[ood] for ood in sets if ood in self.cells]
+        return over_sets(chain(*found), metric, len(sets)) if len(found) > 1 else {}
 
     def paper(self, ood: str, metric: str) -> PaperFigure | None:
         """Return the paper's figure; None for the overall mix, where the sets are not the paper's."""
@@ -99,6 +98,11 @@ class Section:
         theirs = [ood for one in self.series for ood in paper_sets(one.subject)]
         plain = [ood for ood in (*ours, *theirs) if ood != OVERALL and is_plain(ood)]
         return list(dict.fromkeys(plain))
+
+    @property
+    def run_sets(self) -> list[str]:
+        """Those of `sets` that any of its series has."""
+        return [ood for ood in self.sets if any(ood in one.cells for one in self.series)]
 
     @cached_property
     def controls(self) -> list[str]:
