@@ -19,6 +19,7 @@ from oodkit.artifact import read_artifact
 from oodkit.device import resolve_device
 from oodkit.errors import ArtifactError, OptionError, PluginError
 from oodkit.images import Shape
+from oodkit.imports import own_files
 from oodkit.model import LAYERS, GenerativeModel, LatentVariableModel
 from oodkit.options import ModelOptions
 
@@ -290,9 +291,9 @@ def _reset(module: nn.Module) -> nn.Module:
 
 
 def own_model_hash(reference: str, weights: str | Path | None) -> str:
-    """Return the SHA-256 of a module's file and of its weights' file."""
+    """Return the SHA-256 of a module's file, of those beside it that it imports, and of its weights' file."""
     digest = hashlib.sha256(reference.rpartition(":")[2].encode())
-    for file in (_split(reference)[0], weights):
+    for file in (*own_files(_split(reference)[0]), weights):
         digest.update(Path(file).expanduser().read_bytes() if file is not None else b"")
     return digest.hexdigest()
 

@@ -2,10 +2,12 @@
 
 import types
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin
 
+from oodkit.bench.code import package_identity
 from oodkit.bench.spec import BenchSpec
 from oodkit.errors import ArtifactError, OptionError, PluginError, UnknownNameError
 from oodkit.options import DetectorOptions, ModelOptions, Options
@@ -39,6 +41,11 @@ class PlannedDetector:
         """Whether it looks through a model."""
         return self.entry.spec.model != "none"
 
+    @cached_property
+    def identity(self) -> str:
+        """What hashes have of the package that brings it."""
+        return package_identity(self.entry)
+
     def seeded(self, seed: int) -> DetectorOptions:
         """Return the options with the run's seed, unless the user set one."""
         if "seed" in self.options.model_fields_set:
@@ -68,6 +75,11 @@ class Plan:
         if self.model_file.suffix == ".py":
             return load_own_model(self.spec.model, self.spec.weights, device)
         return load_model(self.model_file, device)
+
+    @cached_property
+    def model_identity(self) -> str:
+        """What hashes have of the package that brings the model."""
+        return package_identity(self.model)
 
     def model_hash(self) -> str:
         """Return the SHA-256 of the file, or of the files, that the model comes from."""

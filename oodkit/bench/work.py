@@ -13,6 +13,7 @@ from torch import Tensor
 
 from oodkit import __version__
 from oodkit.bench.cell import OVERALL, Cell, DescribedSet, measure
+from oodkit.bench.code import is_own, package_identity
 from oodkit.bench.memory import Memory
 from oodkit.bench.plan import Plan, PlannedDetector
 from oodkit.bench.rows import fingerprint
@@ -78,11 +79,12 @@ class SeedWork:
 
     def _key(self) -> str:
         if self.plan.model_file is not None:
-            return fingerprint(file=self.plan.model_hash())
+            code = not is_own(self.plan.model) and self.plan.model_file.suffix != ".py"  # its hash has its code
+            return fingerprint(file=self.plan.model_hash(), **({"origin": self.plan.model_identity} if code else {}))
         return fingerprint(
             oodkit=__version__,
             model=self.plan.model.spec.name,
-            origin=self.plan.model.origin,
+            origin=self.plan.model_identity,
             options=_plain(self.plan.model_options),
             train=self.sets.train.hash,
             seed=self._training_seed,
@@ -140,8 +142,8 @@ class DetectorWork:
         return fingerprint(
             oodkit=__version__,
             detector=self.planned.name,
-            origin=self.planned.entry.origin,
-            curvature=registry().curvature(curvature.name).origin if curvature is not None else "",
+            origin=self.planned.identity,
+            curvature=package_identity(registry().curvature(curvature.name)) if curvature is not None else "",
             options=_plain(self.options),
             model=self.shared.key if self.planned.needs_model else "",
             train=self.sets.train.hash,
