@@ -37,7 +37,7 @@ def progress_bar(text: str, total: int, done: int = 0) -> Generator[Bar]:
     """Show a bar with the time left while the block runs; nothing where stderr is no terminal."""
     console = Console(stderr=True)
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # a name may have brackets
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -22,6 +22,7 @@ from oodkit.bench.spec import parse_settings, read_spec
 from oodkit.bench.tables import as_json, print_tables
 from oodkit.errors import ImageError, OodkitError, OptionError, PluginError, RunFolderError, UnknownNameError
 from oodkit.loading import load_images
+from oodkit.progress import progress_bar
 
 pytest_plugins = ["bench_fixtures"]
 pytestmark = pytest.mark.usefixtures("stub", "sets")
@@ -328,6 +329,26 @@ def test_a_full_disk_stops_the_run_and_keeps_what_is_finished(sets):
 def test_a_fingerprint_depends_on_all_parts_and_not_on_their_order():
     assert fingerprint(a=1, b={"x": 1, "y": 2}) == fingerprint(b={"y": 2, "x": 1}, a=1)
     assert len({fingerprint(a=1), fingerprint(a=2), fingerprint(b=1), fingerprint(a="1")}) == 4
+
+
+@pytest.mark.parametrize("width", [200, 40])
+def test_names_are_printed_as_they_are(sets, capsys, width):
+    names = ["pics[old].npz", "pics[new].npz", "a:smile:.npz"]
+    for name in names:
+        (sets / name).write_bytes((sets / "mixed.npz").read_bytes())
+    result = run(ood=",".join(names), run_folder=sets / "run[/i]")
+    print_tables(result, Console(width=width, color_system=None, soft_wrap=True))
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in names)
+    assert f"Run folder: {sets}/run[/i] (" in printed
+
+
+def test_a_name_on_a_progress_bar_is_printed_as_it_is(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes it for a terminal
+    monkeypatch.setenv("COLUMNS", "120")
+    with progress_bar("train vae on rk3[/b]", total=1) as bar:
+        bar.advance()
+    assert "train vae on rk3[/b]" in capsys.readouterr().err
 
 
 def test_a_mean_over_fewer_sets_says_so(capsys):

@@ -1,4 +1,7 @@
-"""What a finished run looks like: tables for people, one JSON document for programs."""
+"""What a finished run looks like: tables for people, one JSON document for programs.
+
+Names are handed to rich as `Text`: in a plain string it takes what stands in brackets for its own.
+"""
 
 import json
 from dataclasses import asdict
@@ -38,9 +41,8 @@ def print_tables(result: BenchResult, console: Console) -> None:
         console.print(Text(sentence, style="yellow"), soft_wrap=True)
     console.print(Text(LEGEND, style="dim"))
     made = len(result.cells) - result.reused
-    console.print(
-        f"Run folder: {result.plan.run_folder} ({made} cells made now, {result.reused} found)", soft_wrap=True
-    )
+    where = f"Run folder: {result.plan.run_folder} ({made} cells made now, {result.reused} found)"
+    console.print(Text(where), soft_wrap=True)
 
 
 def as_json(results: list[BenchResult]) -> str:
@@ -115,12 +117,12 @@ def _headline(result: BenchResult) -> Text:
 def _detector_table(result: BenchResult, detector: str) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     widest = max(map(len, (*result.ood, *(planned.name for planned in result.plan.detectors))))
-    table.add_column(detector, overflow="fold", header_style="bold cyan", min_width=min(widest, 20))
+    table.add_column(Text(detector), overflow="fold", header_style="bold cyan", min_width=min(widest, 20))
     for metric in METRICS:
         table.add_column(TITLES[metric], justify="right", no_wrap=True)
     table.add_column("images/s", justify="right", no_wrap=True)
     for ood in result.ood:
-        table.add_row(ood, *_metric_texts(result, detector, ood), _speed(_cells(result, detector, ood)))
+        table.add_row(Text(ood), *_metric_texts(result, detector, ood), _speed(_cells(result, detector, ood)))
     table.add_section()
     for row in _rows_below(result):
         table.add_row(row, *_metric_texts(result, detector, row), "", style="bold" if row != OVERALL else "")
@@ -153,7 +155,7 @@ def _comparison(result: BenchResult, detectors: list[str], width: int) -> list[T
         for ood in sets:
             if ood == OVERALL:
                 table.add_section()
-            table.add_row(ood, *(texts[ood][d] for d in detectors))
+            table.add_row(Text(ood), *(texts[ood][d] for d in detectors))
         return [table]
     tables = []
     sets = [*_rows_below(result)[::-1], *result.ood]  # what sums up comes first: there may be many sets
@@ -165,7 +167,7 @@ def _comparison(result: BenchResult, detectors: list[str], width: int) -> list[T
             shown.append(sets.pop(0))
         tables.append(_auroc_table(shown))
         for detector in detectors:
-            tables[-1].add_row(detector, *(texts[ood][detector] for ood in shown))
+            tables[-1].add_row(Text(detector), *(texts[ood][detector] for ood in shown))
     return tables
 
 
@@ -173,7 +175,7 @@ def _auroc_table(columns: list[str]) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("AUROC", no_wrap=True, header_style="bold cyan")
     for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(Text(column), justify="right", no_wrap=True)
     return table
 
 
