@@ -87,6 +87,22 @@ def test_settings_of_another_form_are_refused(text):
         parse_settings([text])
 
 
+@pytest.mark.parametrize("text", ["limit = " + "9" * 5000, "limit = \xff", "[[["])
+def test_what_is_no_spec_is_one_sentence(sets, text):
+    (sets / "run.toml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(OptionError, match=r"the spec run\.toml is no TOML file"):
+        read_spec("run.toml")
+
+
+@pytest.mark.parametrize("weights", ["inf", "1.0,-inf", "nan"])
+def test_an_option_that_is_not_finite_is_kept_in_the_row(weights):
+    fields = {"detectors": "brightness", "options": parse_settings([f"brightness.weights={weights}"])}
+    result = run(**fields)
+    assert result.failures == []
+    assert [str(w) for w in result.cells[0].options["weights"]] == weights.split(",")
+    assert run(**fields).reused == 3
+
+
 def test_plan_takes_all_that_suit_the_model_and_each_once():
     names = [d.name for d in make_plan(spec(detectors="all", model="flat")).detectors]
     assert "brightness" in names and "nll" in names and "latent-only" not in names

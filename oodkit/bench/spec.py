@@ -152,5 +152,5 @@ def _read_toml(file: Path) -> dict[str, Any]:  # Any: what TOML can hold
             return tomllib.load(opened)
     except OSError as error:
         raise OptionError(f"cannot read the spec {file}: {error.strerror or error}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, or a number of 5,000 digits
         raise OptionError(f"the spec {file} is no TOML file ({error}).") from error

@@ -1,5 +1,6 @@
 """What one seed and one detector of a run need: each thing is found in the run folder, or made and kept there."""
 
+import math
 import time
 import warnings
 from collections.abc import Callable
@@ -334,10 +335,18 @@ class _DiskErrors:
 def _plain(options: Options) -> dict[str, Any]:  # Any: what JSON can hold
     """Return the options as strict JSON can hold them, infinity as "inf"; options read such texts back."""
     values = options.model_dump(mode="json")
-    return {
-        key: str(value) if isinstance(value, float) and value in (float("inf"), -float("inf")) else value
-        for key, value in values.items()
-    }
+    return {key: _finite(value) for key, value in values.items()}
+
+
+def _finite(value: Any) -> Any:  # Any: what JSON can hold, and floats that it cannot
+    match value:
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case list():
+            return [_finite(one) for one in value]
+        case dict():
+            return {key: _finite(one) for key, one in value.items()}
+    return value
 
 
 def _describe(images: ImageSet) -> DescribedSet:
