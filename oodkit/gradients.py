@@ -158,7 +158,7 @@ def backward_pass(
     bare = {n: parameters[n] for n in names if n in parameters}
 
     def run() -> BackwardPass:
-        with frozen(model):
+        with torch.inference_mode(False), frozen(model):
             if bare and not hooked:
                 gradients, log_prob, described = _by_vmap(model, images, bare, statistics)
             else:

@@ -372,6 +372,6 @@ def build_model(kind: type[Any], image_shape: Shape, options: ModelOptions, seed
     """Return an untrained model of a class, with weights from `seed`; the global random state is left as it was."""
     # torch's layers draw their weights from the global generator: fork it, so that the caller's stays as it was. It is
     # the CPU's alone: torch.manual_seed would seed every GPU's too.
-    with torch.random.fork_rng(devices=[]):
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return kind(image_shape, options)

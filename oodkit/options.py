@@ -3,7 +3,8 @@
 No torch here: `oodkit list` and `oodkit show` read options without it.
 """
 
-from typing import Any, Literal, Self
+import types
+from typing import Any, Literal, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -34,13 +35,28 @@ class Options(BaseModel):
     def parse(cls, owner: str, values: dict[str, Any]) -> Self:  # Any: text of the command line, or Python values
         """Return the options of `owner` from `values`.
 
+        Of a text, "a,b" becomes a list and "none" becomes None where the option takes one.
+
         Raises:
             OptionError: an unknown option or a value outside its limits, with the field, the value and what is allowed.
         """
         try:
-            return cls(**values)
+            return cls(**{name: cls._from_text(name, value) for name, value in values.items()})
         except ValidationError as error:
             raise OptionError(" ".join(cls._sentence(owner, dict(e)) for e in error.errors())) from None
+
+    @classmethod
+    def _from_text(cls, option: str, value: object) -> object:
+        if not isinstance(value, str) or option not in cls.model_fields:
+            return value
+        annotation = cls.model_fields[option].annotation
+        union = get_origin(annotation) in (Union, types.UnionType)
+        takes = get_args(annotation) if union else (annotation,)
+        if type(None) in takes and value.lower() == "none":
+            return None
+        if any(get_origin(kind) in (tuple, list) for kind in takes):
+            return [part.strip() for part in value.split(",") if part.strip()]
+        return value
 
     @classmethod
     def _sentence(cls, owner: str, error: dict[str, Any]) -> str:  # Any: pydantic's error dictionary

@@ -92,7 +92,7 @@ def optimise(
         # A damaged checkpoint, or one of other data or options, is not worth failing for: train from the start.
         with contextlib.suppress(ArtifactError):
             trainer.resume(file)
-    with float32_convolutions():
+    with torch.inference_mode(False), float32_convolutions():
         trainer.run(file)
     module.eval()
     stopped = {"stopped": trainer.stopped} if trainer.stopped else {}

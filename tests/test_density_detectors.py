@@ -193,6 +193,8 @@ def test_an_ensemble_depends_on_what_its_members_depend_on():
     assert found == oodkit.detector_versions("complexity") | oodkit.detector_versions("ic-png")
     assert "jpg_2000" in found
     assert oodkit.detector_versions("ensemble", members=("elbo",)) == {}
+    of_png = oodkit.detector_versions("ensemble", members=("complexity[lengths=png]",))
+    assert of_png == oodkit.detector_versions("complexity", lengths=["png"])
 
 
 def test_names_without_a_curvature_stand_for_the_usual_one():

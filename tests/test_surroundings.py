@@ -125,6 +125,14 @@ def test_under_inference_mode_the_numbers_are_the_same(name, options):
         torch.testing.assert_close(explained.z, outside.explain(new).z)
 
 
+def test_under_inference_mode_a_model_is_made_trained_and_differentiated():
+    with torch.inference_mode():
+        model = oodkit.train_model("vae", TRAIN.repeat(1, 1, 4, 4), width=2, latent=2, epochs=1, device="cpu")
+        inside = oodkit.layer_gradients(model, TEST.repeat(1, 1, 4, 4))
+    for name, gradient in oodkit.layer_gradients(model, TEST.repeat(1, 1, 4, 4)).items():
+        torch.testing.assert_close(inside[name].dense(), gradient.dense())
+
+
 class Careless(oodkit.Detector):
     """Leaves gradients as it likes them."""
 

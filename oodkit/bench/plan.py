@@ -1,16 +1,15 @@
 """From a spec to a plan: every name and option is looked up here, before any data is read or model trained."""
 
-import types
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any
 
 from oodkit.bench.code import package_identity
 from oodkit.bench.spec import BenchSpec
 from oodkit.errors import ArtifactError, OptionError, PluginError, UnknownNameError
-from oodkit.options import DetectorOptions, ModelOptions, Options
+from oodkit.options import DetectorOptions, ModelOptions
 from oodkit.plugin import DetectorSpec, ModelSpec
 from oodkit.registry import Registered, detector_options, model_options, registry
 
@@ -19,9 +18,7 @@ if TYPE_CHECKING:
 
     from oodkit.model import GenerativeModel
 
-__all__ = ["Plan", "PlannedDetector", "check_options", "make_plan", "training_options"]
-
-OptionsT = TypeVar("OptionsT", bound=Options)
+__all__ = ["Plan", "PlannedDetector", "make_plan", "training_options"]
 
 
 @dataclass(frozen=True)
@@ -110,8 +107,7 @@ def make_plan(spec: BenchSpec) -> Plan:
     return Plan(
         spec=spec,
         detectors=tuple(
-            PlannedDetector(e, check_options(detector_options(e), e.spec.name, settings.get(e.spec.name, {})))
-            for e in entries
+            PlannedDetector(e, detector_options(e).parse(e.spec.name, settings.get(e.spec.name, {}))) for e in entries
         ),
         model=entry,
         model_options=training_options(entry, spec.id, {**saved, **of_model}),
@@ -131,31 +127,7 @@ def training_options(entry: Registered[ModelSpec], source: str, values: dict[str
     dataset = registry().datasets.get(source)
     recipe = dict(dataset.spec.recipe) if dataset is not None else {}
     known = {option: value for option, value in recipe.items() if option in kind.model_fields}
-    return check_options(kind, entry.spec.name, {**known, **values})
-
-
-def check_options(kind: type[OptionsT], owner: str, values: dict[str, Any]) -> OptionsT:  # Any: an option's value
-    """Return the options of `owner`, from values that may be texts of the command line.
-
-    "a,b" becomes a list and "none" becomes None where the option takes one.
-
-    Raises:
-        OptionError: an unknown option, or a value that is not allowed.
-    """
-    return kind.parse(owner, {key: _from_text(kind, key, value) for key, value in values.items()})
-
-
-def _from_text(kind: type[Options], option: str, value: object) -> object:
-    if not isinstance(value, str) or option not in kind.model_fields:
-        return value
-    annotation = kind.model_fields[option].annotation
-    union = get_origin(annotation) in (Union, types.UnionType)
-    takes = get_args(annotation) if union else (annotation,)
-    if type(None) in takes and value.lower() == "none":
-        return None
-    if any(get_origin(kind) in (tuple, list) for kind in takes):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return value
+    return kind.parse(entry.spec.name, {**known, **values})
 
 
 def _find_model(name: str, weights: Path | None) -> tuple[Registered[ModelSpec], dict[str, Any], Path | None]:

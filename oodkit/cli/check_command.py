@@ -50,7 +50,6 @@ def _kits(name: str, settings: list[str]) -> dict[str, list[Callable[[], None]]]
     Raises:
         OptionError: a data set takes no options.
     """
-    from oodkit.bench.plan import check_options
     from oodkit.registry import detector_options, load_target, model_options, registry
 
     found = registry()
@@ -62,7 +61,7 @@ def _kits(name: str, settings: list[str]) -> dict[str, list[Callable[[], None]]]
         raise OptionError(f"{name_of} is a data set: it takes no options.")
 
     def options(kind: Any) -> dict[str, Any]:  # Any: an options class; an option's value
-        parsed = check_options(kind, name_of, dict(given))
+        parsed = kind.parse(name_of, dict(given))
         return {key: getattr(parsed, key) for key in given}
 
     from oodkit.testing import curvature_checks, dataset_checks, detector_checks, model_checks

@@ -52,12 +52,11 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         OptionError: the detector needs a model and got none.
     """
-    from oodkit.bench.plan import check_options
     from oodkit.registry import detector_options, registry
 
     entry = registry().detector(args.detector)
     name = entry.spec.name
-    options = check_options(detector_options(entry), name, {"seed": args.seed, **settings_of(args.set, name)})
+    options = detector_options(entry).parse(name, {"seed": args.seed, **settings_of(args.set, name)})
     if args.model is not None and args.model_file is not None:
         raise OptionError("give --model-file, or --model for a model of your own, not both.")
     if args.weights is not None and args.model is None:
