@@ -310,7 +310,7 @@ def load_pictures(
 def _decode(
     files: PictureFiles, indices: list[int], image_shape: Shape | None, crop: bool
 ) -> Iterator[Prepared | Refused]:
-    decoding = Room(MAX_PIXELS)  # as much memory on 64 cores as on one
+    decoding = Room(MAX_PIXELS)  # pixels in use at once, on any number of cores; what is freed, glibc keeps by thread
 
     def one(index: int) -> Prepared | Refused:
         name = files.names[index]
