@@ -76,10 +76,13 @@ def load_images(
         OptionError: `limit` or `image_shape` makes no sense.
         UnknownNameError: `source` is neither a name nor a path.
     """
-    if limit is not None and limit < 1:
-        raise OptionError(f"limit is {limit}; it must be at least 1, or None for all images.")
-    if image_shape is not None and (len(image_shape) != 3 or min(image_shape) < 1):
-        raise OptionError(f"image_shape is {image_shape}; it must be (channels, height, width), each at least 1.")
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise OptionError(f"limit is {limit!r}; it must be a whole number, at least 1, or None for all images.")
+    if image_shape is not None:
+        if len(image_shape) != 3 or not all(isinstance(side, int) and side >= 1 for side in image_shape):
+            raise OptionError(f"image_shape is {image_shape}; it must be (channels, height, width), each at least 1.")
+        channels, height, width = image_shape
+        image_shape = channels, height, width  # a list will do
     if isinstance(source, str) and source in registry().datasets:
         request = DatasetRequest(
             split=split,

@@ -67,7 +67,8 @@ class Options(BaseModel):
             near = get_close_matches(field, cls.model_fields, n=2)
             hint = f"did you mean {' or '.join(near)}?" if near else f"it has: {', '.join(cls.model_fields)}."
             return f"{owner} has no option {field!r}; {hint}"
-        reason = error["msg"][0].lower() + error["msg"][1:]
+        message = error["msg"].removeprefix("Value error, ")
+        reason = message[0].lower() + message[1:]
         described = cls.model_fields[field].description if field in cls.model_fields else None
         return f"{owner}.{field} = {error['input']!r}: {reason}." + (f" ({described})" if described else "")
 

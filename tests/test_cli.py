@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from oodkit import load_detector
 from oodkit.cli import main
 from oodkit.perturbations import brightness, perturb
 
@@ -228,6 +229,9 @@ def test_bench_remarks_on_what_its_figures_rest_on(tiny_vae, sets, capsys):
         ("train --id id.npz --out broken.npz/m.oodkit", "cannot write broken.npz"),
         ("fit --detector nll --id id.npz --out d.oodkit", "--model-file"),
         ("fit --detector nll --id id.npz --out d.oodkit --model-file broken.npz", "broken.npz"),
+        ("bench --seeds 0-3", "'0-3' is no seed; write whole numbers with commas"),
+        ("fit --detector all --id id.npz --out d.oodkit", "fit takes one detector"),
+        ("report runs/x --markdown --out page.md", "--markdown prints tables on stdout"),
         ("score id.npz", "--detector-file"),
         ("score id.npz --detector-file broken.npz", "broken.npz"),
     ],
@@ -292,6 +296,16 @@ def test_nothing_that_can_be_scored_is_a_mistake(tiny_vae, sets, capsys):
     capsys.readouterr()
     assert main("score bad.png --detector-file elbo.oodkit --json".split()) == 2
     assert "bad.png" in sentence(capsys)
+
+
+def test_fit_takes_options_by_an_alias_and_does_not_write_over_its_model(tiny_vae, capsys):
+    fit = ["fit", "--detector", "rose", "--model-file", "vae.oodkit", "--id", "id.npz", "--set", "rose.damping=1e-3"]
+    before = tiny_vae.read_bytes()
+    assert main([*fit, "--out", "./vae.oodkit"]) == 2
+    assert "which would be lost" in sentence(capsys)
+    assert tiny_vae.read_bytes() == before
+    assert main([*fit, "--out", "rose.oodkit"]) == 0
+    assert load_detector("rose.oodkit", "cpu").options.damping == pytest.approx(1e-3)
 
 
 @pytest.mark.usefixtures("stub", "sets")

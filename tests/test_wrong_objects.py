@@ -83,3 +83,12 @@ def test_shares_are_not_rounded_to_black():
     with pytest.raises(ImageError, match=r"give value_range=\(0, 1\)"):
         OODEstimator("complexity", None, image_shape=(1, 8, 8)).fit(rows)
     OODEstimator("complexity", None, image_shape=(1, 8, 8), value_range=(0, 1)).fit(rows)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"limit": 2.5}, {"limit": "3"}, {"image_shape": (1, 16.0, 16)}, {"image_shape": (1, 16)}]
+)
+def test_numbers_of_another_kind_are_refused(wrong):
+    with pytest.raises(OptionError, match=next(iter(wrong))):
+        oodkit.load_images(IMAGES.numpy(), **wrong)
+    assert oodkit.load_images(IMAGES.numpy(), image_shape=[1, 16, 16]).image_shape == (1, 16, 16)

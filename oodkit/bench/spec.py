@@ -25,8 +25,20 @@ def _as_list(value: object) -> object:
     return value
 
 
+def _as_seeds(value: object) -> object:
+    """Return the same for seeds.
+
+    Raises:
+        ValueError: a text that is no whole number.
+    """
+    seeds = _as_list(value)
+    if isinstance(seeds, list) and (wrong := [one for one in seeds if isinstance(one, str) and not one.isdecimal()]):
+        raise ValueError(f"{wrong[0]!r} is no seed; write whole numbers with commas, such as 0,1,2")
+    return seeds
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
-Seeds = Annotated[tuple[Annotated[int, Field(ge=0, le=MAX_SEED)], ...], BeforeValidator(_as_list)]
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0, le=MAX_SEED)], ...], BeforeValidator(_as_seeds)]
 HomePath = Annotated[Path, AfterValidator(lambda path: Path(os.path.expanduser(path)))]  # no shell reads TOML
 
 

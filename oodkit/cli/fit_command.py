@@ -50,13 +50,15 @@ def run(args: argparse.Namespace) -> int:
     """Fit and save.
 
     Raises:
-        OptionError: the detector needs a model and got none.
+        OptionError: the detector needs a model and got none; several detectors; a file that would be lost.
     """
     from oodkit.registry import detector_options, registry
 
+    if "," in args.detector or args.detector == "all":
+        raise OptionError(f"fit takes one detector, not {args.detector}; `oodkit bench` compares several.")
     entry = registry().detector(args.detector)
     name = entry.spec.name
-    options = detector_options(entry).parse(name, {"seed": args.seed, **settings_of(args.set, name)})
+    options = detector_options(entry).parse(name, {"seed": args.seed, **settings_of(args.set, args.detector)})
     if args.model is not None and args.model_file is not None:
         raise OptionError("give --model-file, or --model for a model of your own, not both.")
     if args.weights is not None and args.model is None:
@@ -72,6 +74,9 @@ def run(args: argparse.Namespace) -> int:
     from oodkit.named_detectors import create_detector
     from oodkit.named_models import load_model
 
+    for given in (args.model_file, args.weights):
+        if given is not None and Path(given).exists() and Path(args.out).exists() and Path(args.out).samefile(given):
+            raise OptionError(f"--out {args.out} is the model's own file, which would be lost; choose another.")
     check_out(args.out)
     device = resolve_device(args.device)
     model = None

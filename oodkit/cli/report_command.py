@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from oodkit.cli.output import check_out, say, shown
+from oodkit.errors import OptionError
 
 __all__ = ["EXAMPLES", "add_arguments", "run"]
 
@@ -30,9 +31,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the report."""
+    """Write the report.
+
+    Raises:
+        OptionError: flags of the page where Markdown is asked for.
+    """
     from oodkit.bench.report.runs import read_runs
 
+    if args.markdown and (args.out is not None or args.explain):
+        raise OptionError("--markdown prints tables on stdout; leave --out and --explain out, or write `> FILE`.")
     runs = read_runs(args.folders)
     if runs.damaged:
         say(f"oodkit: {runs.damaged} rows cannot be read and are left out.")
