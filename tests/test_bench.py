@@ -17,7 +17,7 @@ from oodkit.bench.metrics import auroc, fpr_at_tpr
 from oodkit.bench.plan import make_plan
 from oodkit.bench.rows import fingerprint
 from oodkit.bench.runner import run_bench
-from oodkit.bench.sets import load_sets
+from oodkit.bench.sets import SeededSets
 from oodkit.bench.spec import parse_settings, read_spec
 from oodkit.bench.tables import as_json, print_tables
 from oodkit.errors import ImageError, OodkitError, OptionError, PluginError, RunFolderError, UnknownNameError
@@ -125,7 +125,7 @@ def test_texts_become_lists_and_none():
 
 def test_a_path_without_splits_is_split_the_same_way_every_time():
     plan = make_plan(spec(seeds="0,1"))
-    loaded = load_sets(plan, None)
+    loaded = SeededSets(plan, None)
     train, test = loaded[0].train, loaded[0].test
     assert (len(train), len(test)) == (48, 12)
     assert train.image_shape == (1, 32, 32)
@@ -142,7 +142,7 @@ def test_a_folder_s_own_splits_are_kept(sets):
         for i in range(count):
             pixels = rng.integers(0, 256, size=(32, 32, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(sets / "own" / split / f"{i}.png")
-    loaded = load_sets(make_plan(spec(id="own", resize=True)), None)[0]
+    loaded = SeededSets(make_plan(spec(id="own", resize=True)), None)[0]
     assert (len(loaded.train), len(loaded.test)) == (6, 4)
     assert loaded.ood["bright.npz"].image_shape == loaded.test.image_shape == (3, 32, 32)
 
@@ -157,7 +157,7 @@ def test_sets_of_one_file_name_keep_their_paths(sets):
     for folder in ("a", "b"):
         (sets / folder).mkdir()
         (sets / folder / "x.npz").write_bytes((sets / f"{'bright' if folder == 'a' else 'mixed'}.npz").read_bytes())
-    loaded = load_sets(make_plan(spec(ood="a/x.npz,b/x.npz,noise")), None)[0]
+    loaded = SeededSets(make_plan(spec(ood="a/x.npz,b/x.npz,noise")), None)[0]
     assert list(loaded.ood) == ["a/x.npz", "b/x.npz", "noise"]
 
 
@@ -166,7 +166,7 @@ def test_sets_of_one_file_name_keep_their_paths(sets):
 
 def test_cells_are_what_the_detector_s_scores_give():
     result = run(detectors="brightness")
-    test = load_sets(result.plan, None)[0].test
+    test = SeededSets(result.plan, None)[0].test
     known = test.images.float().flatten(1).mean(1)
     others = {
         name: load_images(name, image_shape=(1, 32, 32)).images.float().flatten(1).mean(1)

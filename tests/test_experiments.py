@@ -19,7 +19,7 @@ from oodkit.bench.plan import make_plan
 from oodkit.bench.report.page import as_html
 from oodkit.bench.report.runs import read_runs
 from oodkit.bench.runner import run_bench
-from oodkit.bench.sets import load_sets
+from oodkit.bench.sets import SeededSets
 from oodkit.bench.spec import read_spec, read_specs
 from oodkit.bench.store import RunFolder
 from oodkit.bench.work import DetectorWork, SeedWork
@@ -50,7 +50,7 @@ def spec(**fields):
 
 
 def ood_of(**fields):
-    return load_sets(make_plan(spec(**fields)), None)[0].ood
+    return SeededSets(make_plan(spec(**fields)), None)[0].ood
 
 
 # --- several runs in one file -------------------------------------------------------------------------------------
@@ -96,7 +96,7 @@ def test_resized_takes_the_id_images_through_the_other_set_s_chain(sets):
     colours = np.random.default_rng(0).integers(0, 256, size=(20, 32, 32, 3), dtype=np.uint8)
     np.savez(sets / "colour.npz", images=colours)
     np.savez(sets / "small.npz", images=np.zeros((5, 8, 8), np.uint8))
-    sets = load_sets(make_plan(spec(id="colour.npz", ood="resized:small.npz,bright.npz", resize=True)), None)[0]
+    sets = SeededSets(make_plan(spec(id="colour.npz", ood="resized:small.npz,bright.npz", resize=True)), None)[0]
     made = sets.ood["resized:small.npz"]
     there = load_images(sets.test, image_shape=(1, 8, 8))
     torch.testing.assert_close(made.images, load_images(there, image_shape=(3, 32, 32)).images)
@@ -108,7 +108,7 @@ def test_recompressed_adds_the_other_set_s_compression(sets, quality):
     (sets / "jpegs").mkdir()
     for name, level in (("a", 90), ("b", 200)):
         Image.new("L", (16, 16), level).save(sets / "jpegs" / f"{name}.jpg", quality=quality)
-    made = load_sets(make_plan(spec(ood="recompressed:jpegs,resized:jpegs", resize=True)), None)[0]
+    made = SeededSets(make_plan(spec(ood="recompressed:jpegs,resized:jpegs", resize=True)), None)[0]
     small = load_images(made.test, image_shape=(1, 16, 16)).images
     back = []
     for image in small:  # one at a time, through a file
@@ -186,7 +186,7 @@ def test_another_version_of_outside_software_makes_scores_anew(stub, monkeypatch
 
 def test_another_kind_of_device_fits_anew():
     plan = make_plan(spec())
-    sets = load_sets(plan, None)[0]
+    sets = SeededSets(plan, None)[0]
     made = [
         SeedWork(plan, RunFolder(plan.run_folder), torch.device(name), 0, sets, None, print) for name in ("cpu", "cuda")
     ]
@@ -218,7 +218,7 @@ def test_a_detector_keeps_the_record_of_its_own_training(tmp_path):
 
 def test_the_images_of_extreme_scores_are_kept():
     result = run_bench(spec())
-    images = load_sets(result.plan, None)[0].test.images
+    images = SeededSets(result.plan, None)[0].test.images
     levels = images.float().flatten(1).mean(1)
     with RunFolder(result.plan.run_folder) as folder:
         scores = folder.scores(result.cells[0].hashes["id_scores"])

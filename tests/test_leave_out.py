@@ -6,7 +6,7 @@ import torch
 
 from oodkit import ImageError, OptionError, load_images
 from oodkit.bench.plan import make_plan
-from oodkit.bench.sets import load_sets
+from oodkit.bench.sets import SeededSets
 from oodkit.bench.spec import read_spec
 
 
@@ -20,7 +20,7 @@ def labelled(tmp_path, monkeypatch):
 
 def sets_of(seed=0, **fields):
     plan = make_plan(read_spec(**{"detectors": "elbo", "id": "id.npz", "seeds": [seed], **fields}))
-    return load_sets(plan, None)[seed]
+    return SeededSets(plan, None)[seed]
 
 
 def values(images):

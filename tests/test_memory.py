@@ -1,16 +1,20 @@
 """What the detectors of a grid share: each answer is that of the model, and is made once."""
 
 import copy
+import gc
 from dataclasses import asdict
 
 import pytest
 import torch
 from torch import nn
 
-from oodkit import GenerativeModel, ModelOptions, backward_pass, log_likelihood
+from oodkit import GenerativeModel, ModelOptions, backward_pass, log_likelihood, train_model
 from oodkit.bench.memory import Memory
 from oodkit.bench.runner import run_bench
+from oodkit.bench.sets import Sets
 from oodkit.bench.spec import read_spec
+from oodkit.bench.work import SeedWork
+from oodkit.loading import load_images
 
 pytest_plugins = ["bench_fixtures"]
 
@@ -84,3 +88,34 @@ def test_in_one_grid_or_alone_the_rows_are_the_same(sets):
     together = rows(sets / "all", detectors)
     assert len(together) == 3 * len(detectors)
     assert together == [row for name in detectors for row in rows(sets / name, [name])]
+
+
+def test_a_run_holds_the_images_and_the_answers_of_one_seed_at_a_time(stub, sets):
+    counts = []
+
+    def count(text):
+        held = [type(one) for one in gc.get_objects() if type(one) in (Sets, Memory, SeedWork)]
+        counts.append({kind: held.count(kind) for kind in held})
+
+    fields = {"id": "id.npz", "ood": "bright.npz", "model": "flat", "epochs": 1, "train_limit": 20, "limit": 5}
+    gc.collect()
+    gc.disable()  # what is dropped goes at once, or else stays
+    try:
+        result = run_bench(read_spec(**fields, detectors="elbo,nll", seeds="0,1,2"), count)
+        count("at the end")
+    finally:
+        gc.enable()
+    assert len(result.cells) == 6
+    assert max(of.get(kind, 0) for of in counts for kind in (Sets, Memory, SeedWork)) == 1
+    assert counts[-1] == {}
+
+
+def test_a_model_that_was_given_remembers_nothing_after_a_run(stub, sets):
+    train_model("flat", load_images("id.npz", image_shape=(1, 32, 32)), epochs=0).save(sets / "flat.oodkit")
+    models = []
+
+    def find(text):
+        models.extend(one for one in gc.get_objects() if issubclass(type(one), GenerativeModel) and one.recall)
+
+    run_bench(read_spec(id="id.npz", ood="bright.npz", model="flat.oodkit", detectors="elbo", limit=5), find)
+    assert models and all(model.recall is None for model in models)

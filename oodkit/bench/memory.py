@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Callable, Hashable
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -36,13 +37,19 @@ class Memory:
 
     def __init__(self, model: GenerativeModel, limit: int = LIMIT) -> None:
         self.spared = 0.0
-        self._model, self._room = model, limit
+        self._model, self._room = ref(model), limit  # not the model itself, which holds this memory
         self._answers: dict[Hashable, tuple[Any, float]] = {}  # Any: what `make` returned
         # A function, not a method: where a detector copies its model, a method would be copied with all it remembers.
         model.recall = lambda *question: self._recall(*question)
 
+    def forget(self) -> None:
+        """Let all answers go; the model answers anew from now on."""
+        self._answers.clear()
+        if (model := self._model()) is not None:
+            model.recall = None
+
     def _recall(self, model: GenerativeModel, question: Hashable, images: Tensor, make: Callable[[], Any]) -> Any:
-        if model is not self._model:  # a copy, whose weights may have changed
+        if model is not self._model():  # a copy, whose weights may have changed
             return make()
         versions = tuple(tensor._version for tensor in (*model.parameters(), *model.buffers()))
         pixels = images.contiguous().cpu().numpy().tobytes()

@@ -16,7 +16,7 @@ import torch
 
 from oodkit.bench.cell import OVERALL, Cell
 from oodkit.bench.plan import make_plan
-from oodkit.bench.sets import load_sets
+from oodkit.bench.sets import SeededSets
 from oodkit.bench.spec import BenchSpec
 from oodkit.bench.store import RunFolder
 from oodkit.bench.trouble import Trouble
@@ -187,5 +187,5 @@ def _seed_work(order: _Order, say: Callable[[str], None]) -> SeedWork:
     os.chdir(order.folder)
     plan, device = make_plan(order.spec), resolve_device(order.device)
     model = plan.trained_model(device)
-    sets = load_sets(plan, model)[order.seed]
+    sets = SeededSets(plan, model)[order.seed]
     return SeedWork(plan, RunFolder(plan.run_folder), device, order.seed, sets, model, say)

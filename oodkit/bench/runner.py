@@ -8,7 +8,7 @@ import torch
 
 from oodkit.bench.cell import OVERALL, Cell
 from oodkit.bench.plan import Plan, make_plan
-from oodkit.bench.sets import Sets, load_sets
+from oodkit.bench.sets import SeededSets, Sets
 from oodkit.bench.spec import BenchSpec
 from oodkit.bench.store import RunFolder
 from oodkit.bench.trouble import Trouble
@@ -91,24 +91,29 @@ def run_bench(spec: BenchSpec, say: Say = lambda text: None) -> BenchResult:
 
 def _run(plan: Plan, device: torch.device, engine: "RayEngine | None", say: Say) -> BenchResult:
     model = plan.trained_model(device if engine is None else torch.device("cpu"))
-    sets = load_sets(plan, model)
+    sets = SeededSets(plan, model)
     _check_labels(plan, sets)
-    first = next(iter(sets.values()))
-    result = BenchResult(plan, list(first.ood), missing=first.missing)
+    result, remarks = _begin(plan, model, sets[plan.spec.seeds[0]])
     with RunFolder(plan.run_folder, wait=plan.spec.wait) as folder:
         folder.note_missing(result.missing, result.ood)
-        for text in _remarks(plan, model, sets):
+        for text in remarks:
             say(text)
-        shared = (SeedWork(plan, folder, device, seed, sets[seed], model, say) for seed in plan.spec.seeds)
-        works = (DetectorWork(planned, one) for one in shared for planned in plan.detectors)
         if engine is None:
-            _run_serially(works, folder, result)
+            for seed in plan.spec.seeds:
+                _run_seed(SeedWork(plan, folder, device, seed, sets[seed], model, say), result)
         else:
+            shared = (SeedWork(plan, folder, device, seed, sets[seed], model, say) for seed in plan.spec.seeds)
+            works = (DetectorWork(planned, one) for one in shared for planned in plan.detectors)
             _run_on_ray(engine, works, folder, result, say)
     return result
 
 
-def _check_labels(plan: Plan, sets: dict[int, Sets]) -> None:
+def _begin(plan: Plan, model: GenerativeModel | None, first: Sets) -> tuple[BenchResult, list[str]]:
+    """Return an empty result, and the remarks on the images of the first seed."""
+    return BenchResult(plan, list(first.ood), missing=first.missing), _remarks(plan, model, first)
+
+
+def _check_labels(plan: Plan, sets: SeededSets) -> None:
     """Refuse training images that the run's classifier, if it is to train one, cannot be trained on.
 
     Raises:
@@ -117,31 +122,36 @@ def _check_labels(plan: Plan, sets: dict[int, Sets]) -> None:
     options = plan.model_options
     trains = plan.model_file is None and any(planned.needs_model for planned in plan.detectors)
     if trains and isinstance(options, ClassifierOptions):
-        for one in sets.values():
-            check_labels(one.train, plan.model.spec.name, options.classes)
+        for seed in plan.spec.seeds[:1] if sets.trains_on_one else plan.spec.seeds:
+            check_labels(sets[seed].train, plan.model.spec.name, options.classes)
 
 
 def _labels(work: DetectorWork) -> list[str]:
     return [*work.sets.ood, *([OVERALL] if len(work.sets.ood) > 1 else [])]
 
 
-def _run_serially(works: Iterable[DetectorWork], folder: RunFolder, result: BenchResult) -> None:
-    for work in works:
-        for label in _labels(work):
-            if result.is_left_out(work):
-                break  # it cannot use the model, whatever the set
-            key = work.cell_key(label)
-            cell = folder.cell(key)
-            if cell is not None:
-                result.reused += 1
-                result.cells.append(cell)
-                continue
-            made: Cell | Trouble
-            try:
-                made = work.make_cell(key, label)
-            except Exception as error:  # a plugin may raise anything; the other cells go on
-                made = Trouble.of(error)
-            _record(work, label, made, folder, result)
+def _run_seed(shared: SeedWork, result: BenchResult) -> None:
+    with shared:
+        for planned in shared.plan.detectors:
+            _run_serially(DetectorWork(planned, shared), shared.folder, result)
+
+
+def _run_serially(work: DetectorWork, folder: RunFolder, result: BenchResult) -> None:
+    for label in _labels(work):
+        if result.is_left_out(work):
+            break  # it cannot use the model, whatever the set
+        key = work.cell_key(label)
+        cell = folder.cell(key)
+        if cell is not None:
+            result.reused += 1
+            result.cells.append(cell)
+            continue
+        made: Cell | Trouble
+        try:
+            made = work.make_cell(key, label)
+        except Exception as error:  # a plugin may raise anything; the other cells go on
+            made = Trouble.of(error)
+        _record(work, label, made, folder, result)
 
 
 def _run_on_ray(
@@ -185,11 +195,10 @@ def _record(work: DetectorWork, label: str, made: Cell | Trouble, folder: RunFol
         last.cells.append((work.planned.name, label, work.seed))
 
 
-def _remarks(plan: Plan, model: GenerativeModel | None, sets: dict[int, Sets]) -> list[str]:
+def _remarks(plan: Plan, model: GenerativeModel | None, first: Sets) -> list[str]:
     """Return what a reader of the figures should know about the images."""
     remarks = []
     trained_on = model.training_record.get("images") if model is not None else None
-    first = next(iter(sets.values()))
     if trained_on and trained_on != first.train.name:
         remarks.append(f"{plan.model_file} was trained on {trained_on}, not on {first.train.name}.")
     remarks += [f"{name} is left out: no data." for name in first.missing]

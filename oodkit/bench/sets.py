@@ -1,4 +1,4 @@
-"""The image sets of a run, all loaded before any training starts."""
+"""The image sets of a run: those of the first seed before any training starts, those of another in its turn."""
 
 import re
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ from oodkit.model import GenerativeModel
 from oodkit.perturbations import brightness, jpeg
 from oodkit.registry import registry
 
-__all__ = ["Sets", "load_sets", "load_train_images"]
+__all__ = ["SeededSets", "Sets", "load_train_images"]
 
 SIDE = 32  # pictures given by path are brought to 32x32, as the named sets are
 PROBE = 64  # pictures that decide whether a set is grey
@@ -33,22 +33,36 @@ class Sets:
     missing: dict[str, str] = field(default_factory=dict)
 
 
-def load_sets(plan: Plan, model: GenerativeModel | None) -> dict[int, Sets]:
-    """Return the sets of each seed, all of one image shape: `model`'s, or else the ID set's.
+class SeededSets:
+    """The sets of each seed, all of one image shape: `model`'s, or else the ID set's. One seed's are held at a time."""
 
-    Raises:
-        DataNotFoundError: a set is not on this machine; of OOD sets with `skip_missing`, none is.
-        UnknownNameError: a set is neither a name nor a path.
-        ImageError: a set cannot be read, or the ID set is too small.
-    """
-    loaded: dict[int, Sets] = {}
-    shape = model.image_shape if model is not None else None
-    for seed in plan.spec.seeds:
-        train, test, classes = _load_classes(plan, seed, shape, next(iter(loaded.values()), None))
-        if len(test) < 2:
-            raise ImageError(f"{plan.spec.id}: {len(test)} test image is too few; give at least 2.")
-        loaded[seed] = Sets(train, test, *_load_ood(plan, seed, test, classes))
-    return loaded
+    def __init__(self, plan: Plan, model: GenerativeModel | None) -> None:
+        self._plan = plan
+        self._shape = model.image_shape if model is not None else None
+        self._train: ImageSet | None = None  # of another seed, where no draw depends on it
+        self._last: tuple[int, Sets] | None = None
+
+    @property
+    def trains_on_one(self) -> bool:
+        """Whether the training images are the same for all seeds."""
+        return self._plan.spec.train_limit is None or self._plan.spec.model_seed is not None
+
+    def __getitem__(self, seed: int) -> Sets:
+        """Return the sets of a seed.
+
+        Raises:
+            DataNotFoundError: a set is not on this machine; of OOD sets with `skip_missing`, none is.
+            UnknownNameError: a set is neither a name nor a path.
+            ImageError: a set cannot be read, or the ID set is too small.
+        """
+        if self._last is None or self._last[0] != seed:
+            self._last = None  # before others are loaded
+            train, test, classes = _load_classes(self._plan, seed, self._shape, self._train)
+            if len(test) < 2:
+                raise ImageError(f"{self._plan.spec.id}: {len(test)} test image is too few; give at least 2.")
+            self._last = seed, Sets(train, test, *_load_ood(self._plan, seed, test, classes))
+            self._train = train if self.trains_on_one else None
+        return self._last[1]
 
 
 def load_train_images(
@@ -73,7 +87,7 @@ def load_train_images(
 
 
 def _load_classes(
-    plan: Plan, seed: int, shape: Shape | None, before: Sets | None
+    plan: Plan, seed: int, shape: Shape | None, known: ImageSet | None
 ) -> tuple[ImageSet, ImageSet, dict[str, ImageSet]]:
     """Return training and test images, and the test images of each class that is left out of both, by its source.
 
@@ -82,7 +96,7 @@ def _load_classes(
     """
     labels, spec = left_out(plan.ood), plan.spec
     if not labels:
-        return *_load_id(plan, seed, shape, before), {}
+        return *_load_id(plan, seed, shape, known), {}
     # All of them: what is left of a draw would be of another size.
     whole = replace(plan, spec=spec.model_copy(update={"limit": None, "train_limit": None}))
     train, test = _load_id(whole, seed, shape, None)
@@ -96,15 +110,14 @@ def _load_classes(
     return train, test, classes
 
 
-def _load_id(plan: Plan, seed: int, shape: Shape | None, before: Sets | None) -> tuple[ImageSet, ImageSet]:
-    """Return training and test images; `before` are an earlier seed's."""
+def _load_id(plan: Plan, seed: int, shape: Shape | None, known: ImageSet | None) -> tuple[ImageSet, ImageSet]:
+    """Return training and test images; `known` are the training images of a named set, where they are known."""
     spec = plan.spec
     drawn = seed if spec.model_seed is None else spec.model_seed
     if spec.id not in registry().datasets:
         return _load_path(spec.id, drawn, seed, shape, spec.train_limit, spec.limit, spec.resize)
-    if before is not None and (spec.train_limit is None or spec.model_seed is not None):
-        train = before.train  # no draw depends on the seed
-    else:
+    train = known
+    if train is None:
         limit = spec.train_limit
         train = load_train_images(spec.id, limit=limit, seed=drawn, image_shape=shape, download=spec.download)
     test = load_images(

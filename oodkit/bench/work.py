@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from platform import python_version
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -35,6 +35,7 @@ __all__ = ["DetectorWork", "SeedWork"]
 SHARE_OF_MIX = 1000  # images of each OOD set in the overall mix, at most
 EXAMPLES = 6  # images with the lowest scores, and with the highest, that are kept beside the scores
 ALONE = 8  # ID images, at most, that are scored once more, one by one
+ID = ""  # stands for the ID test images: no OOD set is called so
 MOST = 1e6  # a spread over batch sizes that stands for more, and for infinite
 SHOWN_SKIPPED = 20  # sentences about unreadable files that a row keeps, at most
 
@@ -42,19 +43,22 @@ Made = TypeVar("Made")
 
 
 class _Once(Generic[Made]):
-    """Makes something when it is first asked for; afterwards gives the same thing, or raises the same error."""
+    """Makes something when it is first asked for; afterwards gives the same thing, or raises the same error.
 
-    def __init__(self, make: Callable[[], Made]) -> None:
-        self._make = make
+    It does not keep what makes it, which holds it: images and model are to go at a seed's end, not when Python looks
+    for circles.
+    """
+
+    def __init__(self) -> None:
         self._made: Made | None = None
         self._error: Exception | None = None
 
-    def __call__(self) -> Made:
+    def __call__(self, make: Callable[[], Made]) -> Made:
         if self._error is not None:
             raise self._error
         if self._made is None:
             try:
-                self._made = self._make()
+                self._made = make()
             except Exception as error:
                 self._error = error
                 raise
@@ -63,7 +67,7 @@ class _Once(Generic[Made]):
 
 @dataclass
 class SeedWork:
-    """What the detectors of one seed share: the images, and the model, trained or read when it is first needed."""
+    """What the detectors of one seed share: the images, the model, and as a context what it remembers."""
 
     plan: Plan
     folder: RunFolder
@@ -75,8 +79,25 @@ class SeedWork:
 
     def __post_init__(self) -> None:
         self.key = self._key()
-        self.model = _Once(lambda: self._find_or_train() if self.given is None else self.given)
-        self.memory = _Once(lambda: Memory(self.model()))
+        self._model: _Once[GenerativeModel] = _Once()
+        self._memory: Memory | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._memory is not None:
+            self._memory.forget()
+
+    def model(self) -> GenerativeModel:
+        """Return the model, trained or read when it is first asked for."""
+        return self._model(self._find_or_train) if self.given is None else self.given
+
+    def memory(self) -> Memory:
+        """Return what the detectors share of the model's answers."""
+        if self._memory is None:
+            self._memory = Memory(self.model())
+        return self._memory
 
     def _key(self) -> str:
         if self.plan.model_file is not None:
@@ -133,10 +154,9 @@ class DetectorWork:
         self.folder, self.sets, self.seed = shared.folder, shared.sets, shared.seed
         self.options = planned.seeded(shared.seed)
         self.key = self._key()
-        self._detector = _Once(self._find_or_fit)
+        self._fitted: _Once[Detector[Any]] = _Once()  # Any: options of any detector
         self._memory: Memory | None = None  # of a detector that was fitted now, and so has the model of the others
-        self._id_scores = self._once_scored(shared.sets.test)
-        self._ood_scores = {name: self._once_scored(images) for name, images in shared.sets.ood.items()}
+        self._scored: dict[str, _Once[Scores]] = {name: _Once() for name in (ID, *shared.sets.ood)}
 
     def _key(self) -> str:
         curvature = self.planned.entry.curvature
@@ -160,7 +180,7 @@ class DetectorWork:
 
     def prepare(self) -> None:
         """Make what every cell of this detector needs: the fitted detector, and the scores of the ID images."""
-        self._id_scores()
+        self._scores(ID)
 
     def cell_key(self, label: str) -> str:
         """Return the hash of all that determines a cell, and of the names that its row shows."""
@@ -175,13 +195,13 @@ class DetectorWork:
 
     def make_cell(self, key: str, label: str) -> Cell:
         """Return a finished cell; whatever it needs and is not stored is made now."""
-        known = self._id_scores()
+        known = self._scores(ID)
         if label == OVERALL:
-            parts = [self._ood_scores[name]().values for name in self.sets.ood]
+            parts = [self._scores(name).values for name in self.sets.ood]
             other = torch.cat([p[draw_indices(len(p), SHARE_OF_MIX, self.seed)] for p in parts])
             speed, device = None, known.device
         else:
-            scores = self._ood_scores[label]()
+            scores = self._scores(label)
             other, speed, device = scores.values, scores.images_per_second, scores.device
         plan = self.shared.plan
         return Cell(
@@ -255,20 +275,22 @@ class DetectorWork:
     def _scores_key(self, images: ImageSet) -> str:
         return fingerprint(detector=self.key, images=images.hash)
 
-    def _once_scored(self, images: ImageSet) -> _Once[Scores]:
-        def find_or_score() -> Scores:
-            key = self._scores_key(images)
-            scores = self.folder.scores(key)
-            if scores is None:
-                scores = _score(self._detector(), images, self._memory)
-                if images is self.sets.test:
-                    scores = replace(scores, batch_spread=_batch_spread(self._detector(), images, scores.values))
-                if self.planned.needs_model:
-                    scores = _with_reconstructions(scores, self._detector().model)
-                self.folder.write_scores(key, scores, detector=self.planned.name, images=images.name, seed=self.seed)
-            return scores
+    def _scores(self, name: str) -> Scores:
+        images = self.sets.test if name == ID else self.sets.ood[name]
+        return self._scored[name](lambda: self._find_or_score(images))
 
-        return _Once(find_or_score)
+    def _find_or_score(self, images: ImageSet) -> Scores:
+        key = self._scores_key(images)
+        scores = self.folder.scores(key)
+        if scores is None:
+            detector = self._fitted(self._find_or_fit)
+            scores = _score(detector, images, self._memory)
+            if images is self.sets.test:
+                scores = replace(scores, batch_spread=_batch_spread(detector, images, scores.values))
+            if self.planned.needs_model:
+                scores = _with_reconstructions(scores, detector.model)
+            self.folder.write_scores(key, scores, detector=self.planned.name, images=images.name, seed=self.seed)
+        return scores
 
 
 def _score(detector: Detector[Any], images: ImageSet, memory: Memory | None) -> Scores:  # Any: options of any detector
