@@ -244,7 +244,7 @@ def test_rose_runs_over_the_curvature_of_another_package(spy, model):
 
 def test_a_curvature_whose_scores_are_not_finite_is_refused(install, model):
     install("oodkit-spy", SPY.replace("** self.options.power", "/ 0"))
-    with pytest.raises(ImageError, match="scores of the calibration images are not finite; choose a larger damping"):
+    with pytest.raises(ImageError, match="numbers of the calibration images are not finite; choose a larger damping"):
         create_detector("rose-spy", model).fit(TRAIN)
 
 

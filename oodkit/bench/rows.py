@@ -51,7 +51,8 @@ def _read(line: bytes) -> Cell:
     check = row.pop("check", None)  # rows of an older oodkit have none
     if check not in (None, fingerprint(**row)):
         raise ValueError("a figure has changed")
-    CELL.validate_json(json.dumps(row))  # as JSON: strict, it takes no dictionary for a Cell
+    # As JSON: strict, it takes no dictionary for a Cell. Names of files may hold bytes that are no text: "?" here.
+    CELL.validate_json(json.dumps(row, ensure_ascii=False).encode(errors="replace"))
     cell = Cell(**row)
     if isinstance(cell.sets["ood"], list) != (cell.ood == OVERALL):
         raise ValueError("only a mix names several OOD sets")
