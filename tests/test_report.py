@@ -499,3 +499,10 @@ def test_infinite_scores_are_counted_on_the_page_and_in_the_markdown(tmp_path):
     said = "rose-ekfac, seed 0: infinite scores of 0 of 10 images of fashion-mnist and 3 of 10 of mnist"
     assert said in as_html(runs) and said in as_markdown(runs)
     assert as_html(runs).count("infinite scores of") == as_markdown(runs).count("infinite scores of") == 1
+
+
+def test_the_same_said_of_many_cells_is_bounded(tmp_path):
+    many = runs_of(tmp_path, *(cell("mnist", 0.5, seed=seed, non_finite_ood=1) for seed in range(500)))
+    for text in (as_html(many), as_markdown(many)):
+        assert text.count("infinite scores of") == 20
+        assert "… and 480 more like these" in text

@@ -14,6 +14,7 @@ __all__ = ["METRICS", "OVERALL", "UNSTEADY", "Cell", "CellSets", "DescribedSet",
 
 OVERALL = "overall"  # the OOD "set" that mixes all of a run's OOD sets
 METRICS = ("auroc", "auprc", "fpr95", "fpr80")  # those that tables show
+SENTENCES = 20  # of one kind, that are printed
 UNSTEADY = 0.01  # a larger spread over batch sizes is more than rounding in float32
 
 Count: TypeAlias = Annotated[int, Field(ge=0)]
@@ -95,20 +96,26 @@ def measure(id_scores: Tensor, ood_scores: Tensor) -> dict[str, Any]:  # Any: in
 
 def not_finite(cells: Iterable[Cell]) -> list[str]:
     """Return a sentence for each detector and set with scores that are infinite; NaN became so when it was scored."""
-    return [
+    return _bounded(
         f"{cell.detector}, seed {cell.seed}: infinite scores of {cell.non_finite_id} of {cell.n_id} images of "
         f"{cell.id} and {cell.non_finite_ood} of {cell.n_ood} of {cell.ood}; +inf (NaN too) is the most OOD."
         for cell in cells
         if cell.ood != OVERALL and (cell.non_finite_id or cell.non_finite_ood)
-    ]
+    )
 
 
 def unsteady(cells: Iterable[Cell]) -> list[str]:
     """Return a sentence for each detector and seed whose scores depend on the batch that an image comes in."""
-    sentences = [
+    return _bounded(
         f"{cell.detector}, seed {cell.seed}: scored alone, an image of {cell.id} moves by {cell.batch_spread:.2g} "
         f"deviations of the ID scores. A score must not depend on its neighbours: see `oodkit check {cell.detector}`."
         for cell in cells
         if cell.batch_spread is not None and cell.batch_spread > UNSTEADY
-    ]
-    return list(dict.fromkeys(sentences))
+    )
+
+
+def _bounded(sentences: Iterable[str]) -> list[str]:
+    """Return each sentence once, the first few and how many more: thousands of cells may say the same."""
+    once = list(dict.fromkeys(sentences))
+    more = len(once) - SENTENCES
+    return once if more <= 1 else [*once[:SENTENCES], f"… and {more:,} more like these; the rows have them all."]
