@@ -185,7 +185,7 @@ class Contenders:
                 state = {k.removeprefix(f"{layer}/"): v for k, v in rose.state.items() if k.startswith(f"{layer}/")}
                 s = gradient.flatten(1)
                 width = s.shape[1]  # a bias, one column more, is left out: to the advantage of this contender
-                rotated = state["basis_out"].T @ s @ state["basis_in"][:width, :width]
+                rotated = state["axes_out"] @ s @ state["axes_in"].T[:width, :width]
                 (rotated.square() / (state["eigenvalues"][:, :width] + 1e-8)).sum()
 
     def conv(self, layer: str) -> bool:

@@ -39,7 +39,7 @@ _PUBLIC = {
     "DampingOptions": "oodkit.options",
     "damped": "oodkit.curvature",
     "fit_curvature": "oodkit.curvature",
-    "LayerGradient": "oodkit.gradients",
+    "LayerGradient": "oodkit.layer_gradient",
     "BackwardPass": "oodkit.gradients",
     "backward_pass": "oodkit.gradients",
     "layer_gradients": "oodkit.gradients",
@@ -102,11 +102,11 @@ if TYPE_CHECKING:  # what __getattr__ resolves, for editors and mypy; a test hol
     from oodkit.explanation import Explanation as Explanation
     from oodkit.gradients import (
         BackwardPass as BackwardPass,
-        LayerGradient as LayerGradient,
         backward_pass as backward_pass,
         layer_gradients as layer_gradients,
     )
     from oodkit.images import DatasetRequest as DatasetRequest, ImageSet as ImageSet
+    from oodkit.layer_gradient import LayerGradient as LayerGradient
     from oodkit.loading import load_images as load_images
     from oodkit.model import (
         Classifier as Classifier,

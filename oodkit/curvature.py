@@ -13,8 +13,9 @@ from torch import Tensor
 from oodkit.device import in_batches
 from oodkit.distributed import share_of, summed
 from oodkit.errors import ImageError
-from oodkit.gradients import LayerGradient, layer_gradients
+from oodkit.gradients import layer_gradients
 from oodkit.images import ImageSet
+from oodkit.layer_gradient import LayerGradient
 from oodkit.model import GenerativeModel
 from oodkit.options import CurvatureOptions, DampingOptions
 from oodkit.progress import progress_bar
@@ -91,7 +92,7 @@ def fit_curvature(
             totals: dict[str, dict[str, Tensor]] = {name: {} for name in approximations}
             for gradients in in_batches(gradients_of, ours.images, batch_size, model.device):
                 for name, gradient in gradients.items():
-                    for part in gradient.split(_few(gradient)):
+                    for part in gradient.split():
                         # float64: float32 products leave rounding errors in F's small eigenvalues, larger than the
                         # damping
                         for key, value in approximations[name].sums(part.double(), number).items():
@@ -109,8 +110,3 @@ def fit_curvature(
             key: value.to(model.dtype) if value.is_floating_point() else value
             for key, value in approximation.state.items()
         }
-
-
-def _few(gradient: LayerGradient) -> int:
-    """Return how many images' gradients come to 32 MB of float64, one at least."""
-    return max(1, 2**22 // (gradient.inputs[0].numel() + gradient.outputs[0].numel()))

@@ -25,72 +25,10 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.nn import functional as F
 
 from oodkit.errors import PluginError
+from oodkit.layer_gradient import LayerGradient, Patches, with_ones
 from oodkit.model import GenerativeModel, frozen
 
-__all__ = ["BackwardPass", "LayerGradient", "backward_pass", "layer_gradients"]
-
-
-@dataclass(frozen=True)
-class LayerGradient:
-    """Gradients of one layer, one per image: the dense gradient of image n is Σ_s outputs[n, s] ⊗ inputs[n, s].
-
-    Attributes:
-        inputs: (N, S, I), what enters the layer at each position; a last entry of 1 where there is a bias.
-        outputs: (N, S, O), ∂ log p(x) / ∂ (what leaves the layer) there.
-        factored: whether the two come from a layer; False: one of them holds unit vectors, the other the gradient.
-    """
-
-    inputs: Tensor
-    outputs: Tensor
-    factored: bool = True
-
-    @classmethod
-    def from_dense(cls, dense: Tensor) -> "LayerGradient":
-        """Return gradients (N, O, I) in factored form: rows, or columns if fewer, are positions beside unit vectors."""
-        n, o, i = dense.shape
-        unit = torch.eye(min(o, i), dtype=dense.dtype, device=dense.device).expand(n, -1, -1)
-        return cls(dense, unit, False) if o <= i else cls(unit, dense.transpose(1, 2), False)
-
-    def double(self) -> "LayerGradient":
-        """Return the same gradients in float64."""
-        return replace(self, inputs=self.inputs.double(), outputs=self.outputs.double())
-
-    def dense(self) -> Tensor:
-        """Return the gradients themselves, (N, O, I)."""
-        return self.outputs.transpose(1, 2) @ self.inputs
-
-    def sum_of_squares(self) -> Tensor:
-        """Return the sum over images of the squared gradients, (O, I)."""
-        if self.inputs.shape[1] == 1:  # one position: the square of an outer product is the product of the squares
-            return self.outputs[:, 0].square().T @ self.inputs[:, 0].square()
-        # squared after the sum over positions: F is of images, not of pixels
-        total = self.outputs.new_zeros(self.outputs.shape[2], self.inputs.shape[2])
-        for part in self._parts():
-            total += part.dense().square_().sum(0)
-        return total
-
-    def weighted_squares(self, weight: Tensor) -> Tensor:
-        """Return Σ_oi weight[o, i]·s[n, o, i]², (N,): a quadratic form with a diagonal matrix, (O, I)."""
-        if self.inputs.shape[1] == 1:
-            return (self.outputs[:, 0].square() @ weight * self.inputs[:, 0].square()).sum(1)
-        return torch.cat([part.dense().square_().flatten(1) @ weight.flatten() for part in self._parts()])
-
-    def squared_norm(self) -> Tensor:
-        """Return ‖s‖² = Σ_oi s²_oi of each image, (N,)."""
-        if self.inputs.shape[1] == 1:
-            return self.outputs[:, 0].square().sum(1) * self.inputs[:, 0].square().sum(1)
-        return torch.cat([part.dense().square_().flatten(1).sum(1) for part in self._parts()])
-
-    def split(self, count: int) -> list["LayerGradient"]:
-        """Return the same, `count` images at a time; nothing is copied."""
-        slices = [slice(n, n + count) for n in range(0, len(self.inputs), count)]
-        return [replace(self, inputs=self.inputs[part], outputs=self.outputs[part]) for part in slices]
-
-    def _parts(self) -> list["LayerGradient"]:
-        """Return the images some at a time, so that their dense gradients stay in the cache, or in a GPU's memory."""
-        numbers = self.inputs.shape[2] * self.outputs.shape[2]
-        budget = 2**18 * torch.get_num_threads() if self.inputs.device.type == "cpu" else 2**27
-        return self.split(max(1, budget // numbers))
+__all__ = ["BackwardPass", "backward_pass", "layer_gradients"]
 
 
 @dataclass(frozen=True)
@@ -131,8 +69,8 @@ def backward_pass(
 
     Raises:
         PluginError: a name that the model does not have; a layer whose class changes what Linear or a convolution does;
-            a layer that log p does not pass through, or whose first
-            axis is not the images, or whose weight enters log p outside of it too (name the parameter instead).
+            a layer that log p does not pass through, or whose first axis is not the images, or whose input is changed
+            in place afterwards, or whose weight enters log p outside of it too (name the parameter instead).
     """
     names = list(layers) if layers is not None else model.curvature_layers()
     modules, parameters = dict(model.named_modules()), dict(model.named_parameters())
@@ -180,6 +118,7 @@ def _by_hooks(
     forward: Forward, images: Tensor, layers: dict[str, nn.Module]
 ) -> tuple[dict[str, LayerGradient], Tensor, dict[str, Tensor]]:
     taps: list[tuple[str, Tensor, Tensor]] = []  # (layer, its input, its output), in the order of the forward pass
+    versions: list[int] = []  # of the inputs: how often they were changed in place
 
     def tap(name: str, layer_input: Tensor, output: Tensor) -> Tensor:
         if layer_input.shape[0] != len(images):
@@ -193,6 +132,7 @@ def _by_hooks(
         if not output.requires_grad:  # no tracked layer came before it: the graph starts here
             output = output.detach().requires_grad_()
         taps.append((name, layer_input.detach(), output))
+        versions.append(layer_input._version)
         return output.clone()  # what follows may work in place (ReLU), and must not change the tap
 
     # A layer's weights are tracked except while the layer itself runs: a gradient that reaches them comes another way.
@@ -218,10 +158,15 @@ def _by_hooks(
             handle.remove()
         for layer in layers.values():
             layer.requires_grad_(False)
+    if changed := [tap[0] for tap, version in zip(taps, versions, strict=True) if tap[1]._version != version]:
+        raise PluginError(
+            f"what layer {changed[0]!r} was given is changed in place after it; let the model's code make a new tensor."
+        )
     factors: dict[str, list[LayerGradient]] = {name: [] for name in layers}
     for (name, layer_input, _), delta in zip(taps, gradients, strict=False):
         if delta is not None:
-            factors[name].append(_factor(layers[name], layer_input, delta))
+            gradient = _factor(layers[name], layer_input, delta)
+            factors[name].append(gradient.sharing_with(other for parts in factors.values() for other in parts))
     for (name, _), other in zip(weights, gradients[len(taps) :], strict=False):
         if other is not None:
             raise PluginError(
@@ -280,21 +225,22 @@ def _factor(layer: nn.Module, x: Tensor, delta: Tensor) -> LayerGradient:
     return factor(layer, x, delta)
 
 
-def _with_ones(inputs: Tensor, bias: Tensor | None) -> Tensor:
-    return inputs if bias is None else F.pad(inputs, (0, 1), value=1.0)
-
-
 def _linear(layer: nn.Linear, x: Tensor, delta: Tensor) -> LayerGradient:
     n = len(x)
-    return LayerGradient(_with_ones(x.reshape(n, -1, x.shape[-1]), layer.bias), delta.reshape(n, -1, delta.shape[-1]))
+    inputs = with_ones(x.reshape(n, -1, x.shape[-1]), layer.bias is not None)
+    return LayerGradient(inputs, delta.reshape(n, -1, delta.shape[-1]))
 
 
 def _conv(layer: nn.Conv2d, x: Tensor, delta: Tensor) -> LayerGradient:
     # the padding that the layer itself uses, whether given as numbers, "same", or with another mode than zeros
-    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    x = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
-    patches = F.unfold(x, layer.kernel_size, dilation=layer.dilation, stride=layer.stride)  # (N, C·k·k, S)
-    return _grouped(patches, delta.flatten(2), layer.groups, layer.bias)
+    left, right, above, below = layer._reversed_padding_repeated_twice
+    if layer.padding_mode == "zeros" and left == right and above == below:
+        padding = (above, left)
+    else:
+        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+        x, padding = F.pad(x, (left, right, above, below), mode=mode), (0, 0)
+    patches = Patches(x, layer.kernel_size, layer.stride, layer.dilation, padding, layer.bias is not None)
+    return _grouped(patches, delta.flatten(2), layer.groups)
 
 
 def _conv_transpose(layer: nn.ConvTranspose2d, x: Tensor, delta: Tensor) -> LayerGradient:
@@ -307,22 +253,23 @@ def _conv_transpose(layer: nn.ConvTranspose2d, x: Tensor, delta: Tensor) -> Laye
     # What follows is told from the output's size, which `output_padding` and `output_size` decide.
     after = [delta.shape[2 + i] + dilation[i] * (kernel[i] - 1) - before[i] - stuffed.shape[2 + i] for i in (0, 1)]
     stuffed = F.pad(stuffed, (before[1], after[1], before[0], after[0]))
-    patches = F.unfold(stuffed, kernel, dilation=dilation)
-    return _grouped(patches, delta.flatten(2), layer.groups, layer.bias)
+    patches = Patches(stuffed, kernel, dilation=dilation, ones=layer.bias is not None)
+    return _grouped(patches, delta.flatten(2), layer.groups)
 
 
-def _grouped(patches: Tensor, delta: Tensor, groups: int, bias: Tensor | None) -> LayerGradient:
-    """Return the layer gradient of patches (N, I·G, S) and output gradients (N, O, S)."""
+def _grouped(patches: Patches, delta: Tensor, groups: int) -> LayerGradient:
+    """Return the layer gradient of patches and output gradients (N, O, S)."""
     n, o, s = delta.shape
     if groups == 1:
-        return LayerGradient(_with_ones(patches.transpose(1, 2), bias), delta.transpose(1, 2))
-    inputs = patches.reshape(n, groups, -1, s).transpose(2, 3).reshape(n, groups * s, -1)
+        return LayerGradient(patches, delta.transpose(1, 2))
+    gathered = replace(patches, ones=False).gathered()  # (N, S, G·I)
+    inputs = gathered.view(n, s, groups, -1).transpose(1, 2).reshape(n, groups * s, -1)
     outputs = delta.new_zeros(n, groups, s, o)
     width = o // groups
     for g in range(groups):  # each group's positions reach its own outputs only
         own = slice(g * width, (g + 1) * width)
         outputs[:, g, :, own] = delta[:, own].transpose(1, 2)
-    return LayerGradient(_with_ones(inputs, bias), outputs.reshape(n, groups * s, o))
+    return LayerGradient(with_ones(inputs, patches.ones), outputs.reshape(n, groups * s, o))
 
 
 _FACTORS: dict[type[nn.Module], Callable[[Any, Tensor, Tensor], LayerGradient]] = {  # Any: the kind of its key

@@ -69,13 +69,21 @@ def assert_same(fast, slow):
 
 
 def assert_layer_is_right(model, images, name="layer", arrange=lambda weight: weight):
-    """Compare a layer's dense gradient, (N, O, I), with those of its weight, arranged (O, …), and of its bias."""
+    """Compare a layer's dense gradient, (N, O, I), with those of its weight, arranged (O, …), and of its bias.
+
+    Then the product with a matrix on each side, for which a convolution's patches are not gathered.
+    """
     layer = model.get_submodule(name)
     parameters = [p for p in (layer.weight, layer.bias) if p is not None]
     weight, *bias = autograd_per_image(model, images, *parameters)
     slow = torch.stack([arrange(g).flatten(1) for g in weight])
     slow = torch.cat([slow, *(b.unsqueeze(2) for b in bias)], 2)
-    assert_same(layer_gradients(model, images, [name])[name].dense(), slow)
+    fast = layer_gradients(model, images, [name])[name]
+    assert_same(fast.dense(), slow)
+    _, o, i = slow.shape
+    left, right = torch.randn(2, o, dtype=torch.float64), torch.randn(3, i, dtype=torch.float64)
+    for parts in (fast.split(), fast.split(1), fast.split(2)):
+        assert_same(torch.cat([part.between(left, right).dense() for part in parts]), left @ slow @ right.T)
 
 
 # --- the layers --------------------------------------------------------------------------------------------------
@@ -185,6 +193,41 @@ def test_a_use_that_log_p_ignores_adds_nothing():
         return log_density(model.layer(x.square()))
 
     assert_layer_is_right(Built(log_prob, layer=nn.Conv2d(2, 2, 3)), random_images())
+
+
+def test_layers_that_see_the_same_are_each_turned_by_their_own_matrices():
+    """The two share their patches, and the last product with these."""
+
+    def log_prob(model, x):
+        x = x * 1.0
+        return log_density(torch.cat([model.mean(x), model.deviation(x)], 1))
+
+    model = Built(log_prob, mean=nn.Conv2d(2, 3, (7, 6)), deviation=nn.Conv2d(2, 3, (7, 6)))
+    mean, deviation = layer_gradients(model, random_images()).values()
+    first, second = torch.randn(2, 4, 85, dtype=torch.float64)
+    for gradient, turn in [(mean, first), (deviation, first), (deviation, second), (mean, first)]:
+        for part in (gradient, *gradient.split(2)):
+            assert_same(part.between(torch.eye(3).double(), turn).dense(), part.dense() @ turn.T)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"kernel_size": 4, "stride": 3, "padding": 1},
+        {"kernel_size": (2, 3), "stride": (2, 1), "dilation": (3, 2)},
+        {"kernel_size": 3, "padding": (0, 1), "stride": 2, "padding_mode": "circular"},
+        {"kernel_size": (7, 6)},
+    ],
+)
+@pytest.mark.parametrize("bias", [True, False])
+def test_where_positions_are_few_patches_are_turned_without_being_gathered(settings, bias):
+    """Twenty outputs and fewer positions: the factors are turned, not their product."""
+    model = Density(nn.Conv2d(2, 20, **settings, bias=bias))
+    gradient = layer_gradients(model, random_images())["layer"]
+    left, right = (torch.randn(4, size, dtype=torch.float64) for size in gradient.shape[2:])
+    turned = gradient.between(left, right)
+    assert turned.shape[:2] == gradient.shape[:2]
+    assert_same(turned.dense(), left @ gradient.dense() @ right.T)
 
 
 def test_an_image_alone_has_the_gradient_that_it_has_in_a_batch():
@@ -349,6 +392,17 @@ def test_layers_that_log_p_does_not_pass_through_are_refused(log_prob, missed, u
     model = Built(log_prob, **{name: nn.Conv2d(2, 3, 3) for name in ("layer", "idle", "other")})
     with pytest.raises(PluginError, match=rf"does not pass through the layers {', '.join(missed)}\."):
         layer_gradients(model, random_images(), [*missed, *used])
+
+
+def test_a_layer_whose_input_is_changed_in_place_afterwards_is_refused():
+    """Its gradient is made of that input, at the end."""
+
+    def log_prob(model, x):
+        y = model.layer(x)
+        return log_density(y) + log_density(x.mul_(2))
+
+    with pytest.raises(PluginError, match="what layer 'layer' was given is changed in place after it"):
+        layer_gradients(Built(log_prob, layer=nn.Conv2d(2, 2, 1)), random_images())
 
 
 def test_a_layer_whose_first_axis_is_not_the_images_is_refused():

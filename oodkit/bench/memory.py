@@ -76,5 +76,6 @@ def _now(device: torch.device) -> float:
 def _bytes(answer: Tensor | BackwardPass) -> int:
     if isinstance(answer, Tensor):
         return answer.nbytes
-    factors = [t for gradient in answer.gradients.values() for t in (gradient.inputs, gradient.outputs)]
-    return sum(t.nbytes for t in (*factors, answer.log_prob, *answer.statistics.values()))
+    return sum(g.nbytes for g in answer.gradients.values()) + sum(
+        t.nbytes for t in (answer.log_prob, *answer.statistics.values())
+    )

@@ -34,32 +34,20 @@ class Ekfac(CurvatureApproximation):
         return {"inputs": h.T @ h, "outputs": d.T @ d}
 
     def end_pass(self, sums: Mapping[str, Tensor], count: int, number: int) -> dict[str, Tensor]:
-        """Return the bases after the first pass, the eigenvalues Σ after the second."""
+        """Return both bases, an axis in each row, after the first pass; the eigenvalues Σ after the second."""
         if number == 1:
             return {"eigenvalues": sums["squares"] / count}
         # float64: in float32 the small eigenvalues of a 2049-wide input come out negative; the mean has the sum's bases
         return {
-            "basis_in": torch.linalg.eigh(sums["inputs"]).eigenvectors,
-            "basis_out": torch.linalg.eigh(sums["outputs"]).eigenvectors,
+            "axes_in": torch.linalg.eigh(sums["inputs"]).eigenvectors.T,
+            "axes_out": torch.linalg.eigh(sums["outputs"]).eigenvectors.T,
         }
 
     def quadratic_form(self, gradient: LayerGradient) -> Tensor:
         """Return Σ_oi (U_Bᵀ s U_A)²_oi / (Σ_oi + damping), (N,): eq. (9)."""
-        return self._rotated(gradient).weighted_squares(1 / damped(self.state["eigenvalues"], self.options))
+        weight = 1 / damped(self.state["eigenvalues"], self.options)
+        return torch.cat([self._rotated(part).weighted_squares(weight) for part in gradient.split()])
 
     def _rotated(self, gradient: LayerGradient) -> LayerGradient:
-        """Return U_Bᵀ s U_A, by whichever order of products is cheaper."""
-        _, positions, i = gradient.inputs.shape
-        o = gradient.outputs.shape[2]
-        basis_in, basis_out = self.state["basis_in"], self.state["basis_out"]
-        if positions * (i * i + o * o) <= o * i * (i + o):  # multiplications per image: factors first, or s first
-            return LayerGradient(_product(gradient.inputs, basis_in), gradient.outputs @ basis_out)
-        return LayerGradient.from_dense(basis_out.T @ gradient.dense() @ basis_in)
-
-
-def _product(x: Tensor, basis: Tensor) -> Tensor:
-    """Return x @ basis, (N, S, I), of (N, S, I) and (I, I)."""
-    if x.shape[1] * 32 > x.shape[2]:
-        return x @ basis
-    # Few rows an image: one product of all images reads the basis once, where torch would read it for each of them.
-    return (x.reshape(-1, x.shape[2]) @ basis).view(x.shape)
+        """Return U_Bᵀ s U_A."""
+        return gradient.between(self.state["axes_out"], self.state["axes_in"])

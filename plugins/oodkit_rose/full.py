@@ -26,7 +26,7 @@ class Full(CurvatureApproximation):
         Raises:
             OptionError: the layer has more weights than `limit`.
         """
-        o, i = gradient.outputs.shape[2], gradient.inputs.shape[2]
+        _, _, o, i = gradient.shape
         if o * i > self.options.limit:
             raise OptionError(
                 f"curvature full: a layer of {o}x{i} = {o * i:,} weights is larger than limit = "

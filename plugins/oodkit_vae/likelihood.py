@@ -48,7 +48,8 @@ def log_categorical(maps: Tensor, last: nn.ConvTranspose2d, images: Tensor) -> T
     if torch.is_grad_enabled() and maps.requires_grad:
         log_p, _ = _LogCategorical.apply(maps, last.weight, images, False)
         return log_p
-    return torch.cat([_log_prob(*part) for part in _parts(maps, last.weight, images)])
+    parts = [_log_p(logits.log_softmax(-1), values) for logits, values in _parts(maps, last.weight, images)]
+    return torch.cat(parts).flatten(1).sum(1)
 
 
 def describe_categorical(maps: Tensor, last: nn.ConvTranspose2d, images: Tensor) -> tuple[Tensor, Described]:
@@ -71,7 +72,12 @@ class _LogCategorical(torch.autograd.Function):
     An image's log p depends on its own maps only, so that the gradient waits for no more than one factor an image.
     """
 
-    generate_vmap_rule = True
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Any, Any]:  # Any: torch's
+        maps, weight, images, describe = inputs  # of weights that take no gradient there is one for all
+        maps, images = maps.movedim(in_dims[0], 0).flatten(0, 1), images.movedim(in_dims[2], 0).flatten(0, 1)
+        outputs = _LogCategorical.apply(maps, weight, images, describe)
+        return tuple(output.unflatten(0, (info.batch_size, -1)) for output in outputs), (0,) * len(outputs)
 
     @staticmethod
     def forward(maps: Tensor, weight: Tensor, images: Tensor, describe: bool) -> tuple[Tensor, ...]:
@@ -79,61 +85,65 @@ class _LogCategorical(torch.autograd.Function):
         for logits, values in _parts(maps, weight, images):
             p = logits.softmax(-1)
             described = _describe(logits, values, p) if describe else ()
-            log_p = -described[0].flatten(1).sum(1) if describe else _log_prob(logits, values, p)
-            error = p.scatter_add_(-1, values.unsqueeze(-1), p.new_full((), -1.0).expand(*values.shape, 1))
-            gradient = -F.conv2d(error.flatten(3).permute(0, 3, 1, 2), weight, stride=2, padding=1)
-            columns.append((log_p, gradient, *described))
+            log_p = -described[0] if describe else _log_chosen(logits, values, p)
+            places = torch.arange(0, p.numel(), LEVELS, device=p.device) + values.flatten()
+            error = p.view(-1).index_add_(0, places, p.new_full((), -1.0).expand(len(places))).view_as(p)
+            # of −log p: the sign joins the factor, which is one number an image
+            gradient = F.conv2d(error.flatten(3).permute(0, 3, 1, 2), weight, stride=2, padding=1)
+            columns.append((log_p.flatten(1).sum(1), gradient, *described))
         return tuple(torch.cat(column) for column in zip(*columns, strict=True))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:  # Any: torch's
         ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)  # else a zero for each number that nobody differentiates
         ctx.save_for_backward(inputs[0], output[1])
 
     @staticmethod
     def backward(ctx: Any, factor: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # Any: torch's
         maps, gradient = ctx.saved_tensors
-        return factor.view(-1, 1, 1, 1) * _OnlyOnce.apply(gradient, maps), None, None, None
+        return _OnlyOnce.apply(gradient, factor, maps), None, None, None
 
 
 class _OnlyOnce(torch.autograd.Function):
-    """The gradient as it is; a second derivative, for which autograd would take it as a constant, is refused."""
+    """−factor·gradient; a second derivative, for which autograd would take the gradient as a constant, is refused."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(gradient: Tensor, maps: Tensor) -> Tensor:
+    def forward(gradient: Tensor, factor: Tensor, maps: Tensor) -> Tensor:
         del maps  # named so that the gradient is known to depend on them
-        return gradient.clone()
+        return gradient * -factor.view(-1, 1, 1, 1)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:  # Any: torch's
         pass
 
     @staticmethod
-    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor, Tensor]:  # Any: torch's
+    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # Any: torch's
         raise NotImplementedError(
             "log p(x|z) with frozen weights can be differentiated once only; let the decoder's weights take gradients."
         )
 
 
-def _log_prob(logits: Tensor, values: Tensor, p: Tensor | None = None) -> Tensor:
-    """Return log p of each image, (N,), of logits (N, H, W, C, 256) whose softmax is `p`."""
-    chosen = logits.gather(-1, values.unsqueeze(-1)).squeeze(-1)
-    return (chosen - _log_total(logits, logits.softmax(-1) if p is None else p)).flatten(1).sum(1)
+def _log_chosen(logits: Tensor, values: Tensor, p: Tensor) -> Tensor:
+    """Return log p of each sub-pixel's value, (N, H, W, C), of logits whose softmax is `p`."""
+    chosen = p.gather(-1, values.unsqueeze(-1)).squeeze(-1)
+    if chosen.min() < torch.finfo(p.dtype).tiny * 2**20:  # too small for a probability to have all its digits
+        return _log_p(logits.log_softmax(-1), values)
+    return chosen.log()
+
+
+def _log_p(log_probabilities: Tensor, values: Tensor) -> Tensor:
+    return log_probabilities.gather(-1, values.unsqueeze(-1)).squeeze(-1)
 
 
 def _describe(logits: Tensor, values: Tensor, p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the three of `Described`."""
     levels = torch.arange(LEVELS, dtype=p.dtype, device=p.device) / (LEVELS - 1)
-    log_total = _log_total(logits, p)
-    nll = log_total - logits.gather(-1, values.unsqueeze(-1)).squeeze(-1)
+    nll = -_log_chosen(logits, values, p)
+    log_total = logits.gather(-1, values.unsqueeze(-1)).squeeze(-1) + nll  # log Σ exp(logit)
     return nll, p @ levels, log_total - torch.einsum("...k,...k->...", p, logits)
-
-
-def _log_total(logits: Tensor, p: Tensor) -> Tensor:
-    """Return log Σ exp(l) = top − log p(top), and p(top) is 1/256 at least: one exponential for each logit, no more."""
-    return logits.amax(-1) - p.amax(-1).log()
 
 
 def _parts(maps: Tensor, weight: Tensor, images: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

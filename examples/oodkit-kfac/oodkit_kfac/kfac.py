@@ -22,14 +22,14 @@ class Kfac(CurvatureApproximation):
         return {"inputs": h.T @ h, "outputs": d.T @ d, "positions": h.new_tensor(float(len(h)))}
 
     def end_pass(self, sums: Mapping[str, Tensor], count: int, number: int) -> dict[str, Tensor]:
-        """Return the eigenbases of A and B, and the products of their eigenvalues, (O, I)."""
+        """Return the eigenbases of A and B, an axis in each row, and the products of their eigenvalues, (O, I)."""
         a, basis_in = torch.linalg.eigh(sums["inputs"] / count)
         b, basis_out = torch.linalg.eigh(sums["outputs"] / sums["positions"])
         # A second moment has no negative eigenvalue: what eigh returns below zero is rounding.
         eigenvalues = torch.outer(b.clamp_min(0), a.clamp_min(0))
-        return {"basis_in": basis_in, "basis_out": basis_out, "eigenvalues": eigenvalues}
+        return {"basis_in": basis_in.T, "basis_out": basis_out.T, "eigenvalues": eigenvalues}
 
     def quadratic_form(self, gradient: LayerGradient) -> Tensor:
         """Return Σ_oi (U_Bᵀ s U_A)²_oi / (b_o a_i + damping), (N,)."""
-        rotated = LayerGradient(gradient.inputs @ self.state["basis_in"], gradient.outputs @ self.state["basis_out"])
+        rotated = gradient.between(self.state["basis_out"], self.state["basis_in"])
         return rotated.weighted_squares(1 / damped(self.state["eigenvalues"], self.options))
