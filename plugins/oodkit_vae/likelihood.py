@@ -143,7 +143,7 @@ def _describe(logits: Tensor, values: Tensor, p: Tensor) -> tuple[Tensor, Tensor
     levels = torch.arange(LEVELS, dtype=p.dtype, device=p.device) / (LEVELS - 1)
     nll = -_log_chosen(logits, values, p)
     log_total = logits.gather(-1, values.unsqueeze(-1)).squeeze(-1) + nll  # log Σ exp(logit)
-    return nll, p @ levels, log_total - torch.einsum("...k,...k->...", p, logits)
+    return nll, p @ levels, log_total - (p * logits).sum(-1)
 
 
 def _parts(maps: Tensor, weight: Tensor, images: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
