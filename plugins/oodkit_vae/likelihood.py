@@ -139,11 +139,11 @@ def _log_p(log_probabilities: Tensor, values: Tensor) -> Tensor:
 
 
 def _describe(logits: Tensor, values: Tensor, p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the three of `Described`."""
+    """Return the three of `Described`; the logits, whose last use this is, are overwritten."""
     levels = torch.arange(LEVELS, dtype=p.dtype, device=p.device) / (LEVELS - 1)
     nll = -_log_chosen(logits, values, p)
     log_total = logits.gather(-1, values.unsqueeze(-1)).squeeze(-1) + nll  # log Σ exp(logit)
-    return nll, p @ levels, log_total - (p * logits).sum(-1)
+    return nll, p @ levels, log_total - logits.mul_(p).sum(-1)
 
 
 def _parts(maps: Tensor, weight: Tensor, images: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
