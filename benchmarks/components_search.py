@@ -4,8 +4,8 @@
                                            glow.oodkit=fashion-mnist --seeds 10 11 12
 
 The density is that of `statistics-density`: all statistics and three lengths. A rule is two numbers: the most
-Gaussians, and the images that each has for each number at least. It is judged as in density_search.py, by the mean AUROC
-over the shifts and over classes left out, and the mean over models, seeds and numbers of fitting images decides.
+Gaussians, and the images that each has for each number at least. It is judged as in density_search.py, by the mean
+AUROC over the shifts and over classes left out, and the mean over models, seeds and numbers of fitting images decides.
 """
 
 import argparse
