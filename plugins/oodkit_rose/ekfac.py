@@ -8,10 +8,13 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from oodkit import CurvatureApproximation, LayerGradient, damped
 
 __all__ = ["Ekfac"]
+
+BLOCK = 256  # columns: products this wide are as fast as whole ones
 
 
 class Ekfac(CurvatureApproximation):
@@ -23,15 +26,17 @@ class Ekfac(CurvatureApproximation):
     passes: ClassVar[int] = 2
 
     def sums(self, gradient: LayerGradient, number: int) -> dict[str, Tensor]:
-        """Return the sums of A and B, (I, I) and (O, O), in the first pass; of Σ, (O, I), in the second."""
+        """Return the sums of A and B in the first pass, by blocks of rows; of Σ, (O, I), in the second."""
         if number == 1:
             return {"squares": self._rotated(gradient).sum_of_squares()}
+        # float64: float32 products leave rounding errors in the small eigenvalues of A, larger than the damping
+        gradient = gradient.double()
         h, d = gradient.inputs, gradient.outputs
         if not gradient.factored:  # a bare parameter, with no layer's input or output: E[sᵀ s] and E[s sᵀ]
             h = gradient.dense()
             d = h.mT
         h, d = h.flatten(0, 1), d.flatten(0, 1)
-        return {"inputs": h.T @ h, "outputs": d.T @ d}
+        return _gram("inputs", h) | _gram("outputs", d)
 
     def end_pass(self, sums: Mapping[str, Tensor], count: int, number: int) -> dict[str, Tensor]:
         """Return both bases, an axis in each row, after the first pass; the eigenvalues Σ after the second."""
@@ -39,8 +44,8 @@ class Ekfac(CurvatureApproximation):
             return {"eigenvalues": sums["squares"] / count}
         # float64: in float32 the small eigenvalues of a 2049-wide input come out negative; the mean has the sum's bases
         return {
-            "axes_in": torch.linalg.eigh(sums["inputs"]).eigenvectors.T,
-            "axes_out": torch.linalg.eigh(sums["outputs"]).eigenvectors.T,
+            "axes_in": torch.linalg.eigh(_joined("inputs", sums), UPLO="U").eigenvectors.T,
+            "axes_out": torch.linalg.eigh(_joined("outputs", sums), UPLO="U").eigenvectors.T,
         }
 
     def quadratic_form(self, gradient: LayerGradient) -> Tensor:
@@ -51,3 +56,16 @@ class Ekfac(CurvatureApproximation):
     def _rotated(self, gradient: LayerGradient) -> LayerGradient:
         """Return U_Bᵀ s U_A."""
         return gradient.between(self.state["axes_out"], self.state["axes_in"])
+
+
+def _gram(name: str, x: Tensor) -> dict[str, Tensor]:
+    """Return xᵀ x, (I, I), in blocks of rows from the diagonal on: the other half is the same."""
+    starts = range(0, x.shape[1], BLOCK)
+    return {f"{name}/{start}": x[:, start : start + BLOCK].T @ x[:, start:] for start in starts}
+
+
+def _joined(name: str, sums: Mapping[str, Tensor]) -> Tensor:
+    """Return what `_gram` gave as one matrix, (I, I), with zeros below the diagonal's blocks."""
+    blocks = [block for key, block in sums.items() if key.startswith(f"{name}/")]
+    width = blocks[0].shape[1]
+    return torch.cat([F.pad(block, (width - block.shape[1], 0)) for block in blocks])
