@@ -23,6 +23,7 @@ class PictureFiles:
     """Picture files by name, sorted, each read when its turn comes."""
 
     names: list[str]
+    size: Callable[[int], int]  # in bytes
     read: Callable[[int], bytes]
 
     def labels(self) -> Tensor | None:
@@ -43,18 +44,20 @@ def open_pictures(path: Path | Sequence[Path], split: str, opened: ExitStack) ->
         missing = next((p for p in path if not p.is_file()), None)
         if missing is not None:
             raise DataNotFoundError(f"there is no file {missing}; check the path.")
-        return PictureFiles([str(p) for p in path], lambda i: _read_file(path[i]))
+        return _of_paths([str(p) for p in path], path)
     if path.is_dir():
         names = list_pictures(path)
-        return _of_split(PictureFiles(names, lambda i: _read_file(path / names[i])), split, path)
+        return _of_split(_of_paths(names, [path / name for name in names]), split, path)
     if path.suffix.lower() != ".zip":
-        return PictureFiles([path.name], lambda _: _read_file(path))
+        return _of_paths([path.name], [path])
     try:
         archive = opened.enter_context(ZipFile(path))
     except Exception as error:  # untrusted bytes: zipfile raises nearly anything
         raise ImageError(f"{path}: not a .zip, or damaged ({error}); make or download it anew.") from error
     members = sorted((m for m in archive.infolist() if _is_picture(m.filename)), key=lambda m: m.filename)
-    files = PictureFiles([m.filename for m in members], lambda i: _read_member(archive, members[i]))
+    files = PictureFiles(
+        [m.filename for m in members], lambda i: members[i].file_size, lambda i: _read_member(archive, members[i])
+    )
     return _of_split(files, split, path)
 
 
@@ -84,7 +87,12 @@ def _of_split(files: PictureFiles, split: str, source: Path) -> PictureFiles:
     if split not in splits:
         raise DataNotFoundError(f"{source}: holds {splits.pop()} but no {split}; give the path of the folder you mean.")
     chosen = [i for i, name in enumerate(files.names) if name.startswith(f"{split}/")]
-    return PictureFiles([files.names[i].partition("/")[2] for i in chosen], lambda i: files.read(chosen[i]))
+    names = [files.names[i].partition("/")[2] for i in chosen]
+    return PictureFiles(names, lambda i: files.size(chosen[i]), lambda i: files.read(chosen[i]))
+
+
+def _of_paths(names: list[str], paths: Sequence[Path]) -> PictureFiles:
+    return PictureFiles(names, lambda i: paths[i].stat().st_size, lambda i: _read_file(paths[i]))
 
 
 def _read_file(path: Path) -> bytes:

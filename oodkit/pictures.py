@@ -26,7 +26,6 @@ from torch import Tensor
 from oodkit.errors import ImageError, in_one_line
 from oodkit.images import ImageSet, Shape, draw_indices
 from oodkit.picture_files import SUFFIXES, PictureFiles, open_pictures
-from oodkit.room import Room
 
 __all__ = ["Prepared", "Refused", "Stack", "load_pictures", "prepare", "quiet_pillow", "stack"]
 
@@ -35,8 +34,11 @@ Pixels: TypeAlias = NDArray[np.uint8]
 # Pillow knows more formats; those that run other programs (EPS) or that no data set uses are not worth it.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000")
 MAX_PIXELS = 80_000_000  # of one picture; below the size at which Pillow warns by itself
+# Several of up to this size are decoded at a time, a camera's 12 megapixels among them; larger ones one by one.
+SMALL_PIXELS, SMALL_BYTES = 12_500_000, 32 * 2**20
 MAX_SET_BYTES = 16 * 2**30  # of all images together
 JPEG = "JPEG of quality "  # then libjpeg's number
+THREADS = 8  # that decode small pictures, at most
 CHUNK = 2048  # pictures that are decoded before the next look at memory and at Ctrl-C
 
 
@@ -48,6 +50,7 @@ class Plan:
     size: tuple[int, int] | None = None  # (width, height), as PIL has it
     box: tuple[int, int, int, int] | None = None
     repeat: bool = False
+    pixels: int = 0  # of the picture, or of a larger one that it is on its way
     steps: dict[str, str] = field(default_factory=dict, hash=False)  # verb -> detail, in order
 
 
@@ -84,27 +87,35 @@ class Stack:
 
 @lru_cache(maxsize=4096)
 def plan(mode: str, height: int, width: int, image_shape: Shape | None, crop: bool) -> Plan:
-    """Return how a picture of PIL `mode` and this size gets to `image_shape`; without one, to 8 bits only."""
+    """Return how a picture of PIL `mode` and this size gets to `image_shape`; without one, to 8 bits only.
+
+    Raises:
+        ImageError: it would become too large on its way.
+    """
     steps = {}
     if mode.startswith("I"):
         steps["8 bits"] = "of 16"
     elif mode not in ("1", "L", "RGB"):
         steps["PIL RGB"] = f"of {mode}"
     if image_shape is None:
-        return Plan(steps=steps)
+        return Plan(pixels=height * width, steps=steps)
     channels, to_height, to_width = image_shape
     is_grey = mode in ("1", "L", "LA") or mode.startswith("I")
     if not is_grey and channels == 1:
         steps["grey (PIL L)"] = ""
     target = f"{to_height}x{to_width}"
     size, box = _resize_and_crop(height, width, to_height, to_width) if crop else ((to_width, to_height), None)
+    resized = size[0] * max(height, size[1])  # PIL changes the width first: of all rows
+    if resized > MAX_PIXELS:
+        raise ImageError(f"{height}x{width} is too elongated to become {target}")
     if size != (width, height):
         steps["bilinear"] = f"{height}x{width} -> {size[1]}x{size[0]}"
     if box:
         steps["centre crop"] = f"{size[1]}x{size[0]} -> {target}"
     if is_grey and channels == 3:
         steps["repeat"] = "1 -> 3 channels"
-    return Plan("grey (PIL L)" in steps, size if "bilinear" in steps else None, box, "repeat" in steps, steps)
+    size_if_new, pixels = size if "bilinear" in steps else None, max(height * width, resized)
+    return Plan("grey (PIL L)" in steps, size_if_new, box, "repeat" in steps, pixels, steps)
 
 
 def _resize_and_crop(
@@ -115,8 +126,6 @@ def _resize_and_crop(
         size = (to_height * width // height, to_height)
     else:
         size = (to_width, to_width * height // width)
-    if size[0] * size[1] > MAX_PIXELS:
-        raise ImageError(f"{height}x{width} is too elongated to be cropped to {to_height}x{to_width}")
     if size == (to_width, to_height):
         return size, None
     left, top = round((size[0] - to_width) / 2), round((size[1] - to_height) / 2)
@@ -310,25 +319,27 @@ def load_pictures(
 def _decode(
     files: PictureFiles, indices: list[int], image_shape: Shape | None, crop: bool
 ) -> Iterator[Prepared | Refused]:
-    decoding = Room(MAX_PIXELS)  # pixels in use at once, on any number of cores; what is freed, glibc keeps by thread
-
-    def one(index: int) -> Prepared | Refused:
+    def decode(index: int, alone: ThreadPoolExecutor | None) -> Prepared | Refused:
+        # One that is not small is made by `alone`, where that is given.
         name = files.names[index]
         try:
-            content = files.read(index)
-            with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
-                with decoding.take(picture.width * picture.height):
-                    return prepare(name, picture, image_shape, crop)
+            if alone is None or files.size(index) <= SMALL_BYTES:
+                with Image.open(io.BytesIO(files.read(index)), formats=FORMATS) as picture:
+                    how = plan(picture.mode, picture.height, picture.width, image_shape, crop)
+                    if alone is None or how.pixels <= SMALL_PIXELS:
+                        return prepare(name, picture, image_shape, crop)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             return Refused(name, f"it has more than {MAX_PIXELS // 10**6} megapixels")
         except UnidentifiedImageError:
             return Refused(name, "it is not a picture, or damaged")
         except Exception as error:  # untrusted bytes: Pillow and zipfile raise nearly anything
             return Refused(name, str(error) or type(error).__name__)
+        return alone.submit(decode, index, None).result()
 
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+    # `alone` is one thread, not a lock for all: glibc keeps what a thread has freed, and would do so for each of them.
+    with ThreadPoolExecutor(1) as alone, ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
         for start in range(0, len(indices), CHUNK):
-            yield from pool.map(one, indices[start : start + CHUNK])
+            yield from pool.map(lambda index: decode(index, alone), indices[start : start + CHUNK])
 
 
 @contextmanager

@@ -3,10 +3,12 @@
 import gzip
 import socket
 import struct
+import subprocess
+import sys
 import threading
-import time
 import tracemalloc
 import urllib.request
+import zipfile
 
 import numpy as np
 import pytest
@@ -16,6 +18,8 @@ from scipy.io import savemat
 import oodkit_datasets.download
 from oodkit import ImageError, load_images, pictures
 from oodkit_datasets import svhn
+
+HANGS = 300  # seconds after which a program has hung, on any machine
 
 
 def sparse(path, shape, dtype):
@@ -75,28 +79,90 @@ def test_a_mat_file_that_becomes_too_large_is_refused_before_it_is_unpacked(tmp_
             load_images("svhn")
 
 
-def test_no_more_is_decoded_at_a_time_than_one_picture_may_have(tmp_path, monkeypatch):
-    """On any number of cores."""
+def test_large_pictures_are_decoded_one_at_a_time_and_small_ones_beside_each_other(tmp_path, monkeypatch):
+    """Large by what they are, by what they become on their way, or by their file; on any number of cores."""
     monkeypatch.setattr(pictures.os, "cpu_count", lambda: 8)
-    monkeypatch.setattr(pictures, "MAX_PIXELS", 250)
-    prepare, now, most, counting = pictures.prepare, 0, 0, threading.Lock()
+    monkeypatch.setattr(pictures, "SMALL_PIXELS", 500)
+    monkeypatch.setattr(pictures, "SMALL_BYTES", 5000)
+    prepare, threads, two_at_a_time = pictures.prepare, {}, threading.Barrier(2)
 
-    def counted(name, picture, *how):
-        nonlocal now, most
-        with counting:
-            now += picture.width * picture.height
-            most = max(most, now)
-        time.sleep(0.02)
-        with counting:
-            now -= picture.width * picture.height
-        return prepare(name, picture, *how)
+    def watched(name, *how):
+        threads[name] = threading.get_ident()
+        if name.startswith("small"):
+            two_at_a_time.wait(HANGS / 5)
+        return prepare(name, *how)
 
-    monkeypatch.setattr(pictures, "prepare", counted)
-    for i in range(12):
-        Image.new("L", (10, 10 if i % 4 else 25), i).save(tmp_path / f"{i:02}.png")
-    images = load_images(tmp_path, image_shape=(1, 4, 4))
-    assert images.images[:, 0, 0, 0].tolist() == list(range(12))
-    assert 100 < most <= 250, "several at a time, and no more than fit"
+    monkeypatch.setattr(pictures, "prepare", watched)
+    for i in range(6):
+        save(tmp_path / f"small{i}.png", Image.new("L", (10, 10), i))
+        save(tmp_path / f"large{i}.png", Image.new("L", (25, 25), i))
+        save(tmp_path / f"long{i}.png", Image.new("L", (200, 1), i))  # 3,200 pixels of 4 rows
+        save(tmp_path / f"trailing{i}.png", Image.new("L", (10, 10), i), bytes(5000))
+    for source in (tmp_path, packed(tmp_path)):
+        threads.clear()
+        images = load_images(source, image_shape=(1, 4, 4))
+        assert images.images[:, 0, 0, 0].tolist() == [*range(6)] * 4
+        one = {thread for name, thread in threads.items() if not name.startswith("small")}
+        assert len(one) == 1 and one.isdisjoint({threads[f"small{i}.png"] for i in range(6)})
+
+
+def save(path, picture, trailing=b""):
+    picture.save(path)
+    with path.open("ab") as file:
+        file.write(trailing)
+
+
+def packed(folder):
+    path = folder.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in folder.iterdir():
+            archive.write(file, file.name)
+    return path
+
+
+READS = """
+import sys
+from pathlib import Path
+from oodkit import load_images, pictures
+
+def memory(field):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(field)) / 1024
+
+pictures.os.cpu_count = lambda: 8
+load_images("digits", limit=2)  # what is imported late
+before = memory("VmRSS")
+Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
+images = load_images(sys.argv[1], image_shape=(1, 32, 32), crop=sys.argv[2] == "crop")
+print(len(images), memory("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+@pytest.mark.parametrize(
+    ("size", "crop", "most"),
+    [
+        ((5000, 4000), "crop", 150),  # of 20 megapixels: 5 bytes for each, grey and colour
+        ((40_000, 1), "crop", 250),  # 41 megapixels where they are 32 rows
+        ((1, 2_400_000), "squash", 250),  # 77 where they are 32 columns
+        pytest.param((8900, 8900), "crop", 450, marks=pytest.mark.long),  # docs/security.md
+    ],
+)
+def test_eight_threads_take_little_more_memory_than_one_picture(size, crop, most, tmp_path):
+    """Which glibc would multiply: it keeps what each thread has freed."""
+    Image.linear_gradient("L").resize(size).convert("RGB").save(tmp_path / "0.png", compress_level=1)
+    for i in range(1, 8):
+        (tmp_path / f"{i}.png").hardlink_to(tmp_path / "0.png")
+    command = [sys.executable, "-c", READS, str(tmp_path), crop]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=HANGS, check=True)
+    read, peak = ended.stdout.split()
+    assert int(read) == 8 and float(peak) < most
+
+
+@pytest.mark.parametrize(("size", "crop"), [((8_000_000, 1), True), ((1, 8_000_000), True), ((1, 8_000_000), False)])
+def test_a_picture_that_becomes_too_large_on_its_way_is_refused(size, crop, tmp_path):
+    Image.new("L", size).save(tmp_path / "a.png")
+    with pytest.raises(ImageError, match="is too elongated to become 32x32"):
+        load_images(tmp_path / "a.png", image_shape=(1, 32, 32), crop=crop)
 
 
 def test_a_server_that_says_nothing_is_given_up(monkeypatch):
