@@ -2,9 +2,9 @@
 
 Reads one JSON line per command: `argv`, `cwd`, and where it dies: `event` (the number of the file operation before
 which it kills itself), `seconds`, or `until`, words that it prints. `file_bytes` is the largest size of a file.
-`before` and `after` are shell scripts around the command, in a mount namespace of its own, so that what they mount ends
-with it. Answers with one line: the exit code (-9: killed), the seconds, how many file operations there were, and what
-was printed.
+With `clock_jumps`, the date that it reads jumps. `before` and `after` are shell scripts around the command, in a mount
+namespace of its own, so that what they mount ends with it. Answers with one line: the exit code (-9: killed), the
+seconds, how many file operations there were, and what was printed.
 """
 
 import ctypes
@@ -20,6 +20,8 @@ import tempfile
 import time
 import traceback
 from pathlib import Path
+
+from jumping_clock import let_it_jump
 
 IMPORTED = (  # what commands import late
     "oodkit.bench.runner", "oodkit.bench.tables", "oodkit_likelihood.detectors", "oodkit_likelihood_ratio.detector",
@@ -106,6 +108,8 @@ def _obey(order, printed, counted):
         os.chdir(order["cwd"])  # again: what was mounted over it is another folder
     if "file_bytes" in order:
         resource.setrlimit(resource.RLIMIT_FSIZE, (order["file_bytes"], order["file_bytes"]))
+    if order.get("clock_jumps"):
+        let_it_jump()
     here, last = Path(order["cwd"]), order.get("event")
     done = 0
 

@@ -7,9 +7,11 @@ after a random time. `make test-long` makes 200 kills, `make test` a few.
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -204,7 +206,7 @@ def test_a_disk_that_fills_up_during_a_run_loses_nothing(forking, uninterrupted,
 # --- the clock, and company ---------------------------------------------------------------------------------------
 
 
-def test_a_clock_that_jumps_changes_only_dates(forking, uninterrupted, tmp_path):
+def test_dates_of_rows_and_files_that_jump_change_nothing_else(forking, uninterrupted, tmp_path):
     reference, _ = uninterrupted("bench")
     shutil.copytree(reference, tmp_path / "copy")
     file = tmp_path / "copy" / "run" / "results.jsonl"
@@ -220,6 +222,34 @@ def test_a_clock_that_jumps_changes_only_dates(forking, uninterrupted, tmp_path)
     assert ended["code"] == 0 and "2 cells made now" in ended["printed"], ended["printed"]
     assert whole_files(tmp_path / "copy") == before
     assert without_time(rows(tmp_path / "copy")) == without_time(rows(reference))
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_under_a_clock_that_jumps_all_is_as_under_a_right_one_but_the_dates(job, forking, uninterrupted, tmp_path):
+    _inputs(tmp_path, uninterrupted("train") if job == "fit" else None)
+    ended = forking.run(JOBS[job], tmp_path, clock_jumps=True)
+    assert ended["code"] == 0, ended["printed"]
+    reference, _ = uninterrupted(job)
+    made, found = whole_files(tmp_path), rows(tmp_path)
+    assert tensors_of(tmp_path) == tensors_of(reference)
+    assert without_time(found) == without_time(rows(reference))
+    seconds = [float(text) for text in re.findall(r" in (\S+) s$", ended["printed"], re.MULTILINE)]
+    seconds += [header["training"]["seconds"] for header in headers(tmp_path) if header.get("training")]
+    assert seconds and all(0 <= one < HANGS for one in seconds)
+    if job == "bench":
+        dates = [datetime.fromisoformat(row["date"]) for row in found]
+        assert max(dates) - min(dates) > timedelta(days=365), "the clock did jump"
+        speeds = [row["images_per_second"] for row in found if row["ood"] != "overall"]
+        assert all(1 / HANGS < speed < 1e8 for speed in speeds)
+        again = forking.run(JOBS[job], tmp_path, clock_jumps=True)
+        assert again["code"] == 0 and "0 cells made now" in again["printed"], again["printed"]
+        assert whole_files(tmp_path) == made and rows(tmp_path) == found
+
+
+def headers(folder):
+    for path in whole_files(folder):
+        with safe_open(folder / path, framework="np") as file:
+            yield json.loads(file.metadata()["oodkit"])
 
 
 def test_a_second_run_is_refused_or_waits(forking, uninterrupted, tmp_path):
