@@ -69,7 +69,7 @@ class NotFittedError(OodkitError):
 
 
 class DeviceError(OodkitError):
-    """A device that this machine does not have."""
+    """A device that this machine does not have, or whose memory does not suffice."""
 
 
 class TrainingError(OodkitError):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from oodkit.artifact import read_artifact, write_artifact
 from oodkit.device import device_name, float32_convolutions
-from oodkit.errors import ArtifactError, TrainingError
+from oodkit.errors import ArtifactError, DeviceError, TrainingError
 from oodkit.images import ImageSet, check_labels
 from oodkit.options import ModelOptions
 from oodkit.progress import progress_bar
@@ -68,6 +68,7 @@ def optimise(
 
     Raises:
         TrainingError: the loss is not finite in the first epoch.
+        DeviceError: a step needs more memory than the device has.
         ImageError: the module needs labels, and the images have none.
     """
     if module.needs_labels:
@@ -92,8 +93,19 @@ def optimise(
         # A damaged checkpoint, or one of other data or options, is not worth failing for: train from the start.
         with contextlib.suppress(ArtifactError):
             trainer.resume(file)
+    fits = True
     with torch.inference_mode(False), float32_convolutions():
-        trainer.run(file)
+        try:
+            trainer.run(file)
+        except torch.OutOfMemoryError:
+            fits = False
+    if not fits:  # after the handler: its traceback held the tensors
+        torch.cuda.empty_cache()
+        # Half of the batch would train another model: batch statistics, and what sets itself by the first batches.
+        raise DeviceError(
+            f"training {name} on {images.name}: the memory of {device} ran out with {recipe.batch_size} images in a "
+            "step; choose a smaller batch_size, a smaller model, or another device."
+        )
     module.eval()
     stopped = {"stopped": trainer.stopped} if trainer.stopped else {}
     return {**record, "losses": trainer.losses, "seconds": round(trainer.seconds, 1), **stopped}

@@ -10,6 +10,7 @@ from torch.distributions import Normal
 from torch.func import grad, vmap
 
 from oodkit import (
+    DeviceError,
     ImageError,
     ImageSet,
     LatentVariableModel,
@@ -476,3 +477,16 @@ def test_later_it_ends_the_training_with_the_last_good_weights():
     good = Exploding(3)
     optimise(good, stripes(), ModelOptions(**{**RECIPE, "epochs": 1}), name="exploding")
     assert same_weights(module, good)
+
+
+def test_memory_that_runs_out_is_one_sentence_and_keeps_what_was_finished(tmp_path):
+    """Not in halves, as `fit` and `score`: the batch statistics would be others."""
+    whole, _ = run()
+    model = create_model("vae", (1, 32, 32), width=2, latent=2, device="cpu", **RECIPE)
+    module = Interrupted(model, 4, torch.OutOfMemoryError("CUDA out of memory"))
+    words = r"training vae on stripes: the memory of cpu ran out with 8 images in a step; choose a smaller batch_size"
+    with pytest.raises(DeviceError, match=words) as caught:
+        optimise(module, stripes(), model.options, name="vae", checkpoint=tmp_path / "checkpoint")
+    assert caught.value.__context__ is None, "whose traceback would hold the step's tensors"
+    resumed, _ = run(checkpoint=tmp_path / "checkpoint", seed=1)
+    assert same_weights(whole, resumed)
