@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+from oodkit.artifact import write_atomically
 from oodkit.bench.metrics import auroc, fpr_at_tpr
 from oodkit.bench.plan import make_plan
 from oodkit.bench.rows import fingerprint
@@ -276,13 +277,53 @@ def test_a_half_written_row_is_dropped(sets):
     assert run().reused == 6  # the new row is whole: not glued to the half one
 
 
-def test_a_damaged_row_is_made_again_with_a_warning(sets):
-    first = run()
-    results = sets / "runs" / "id" / "results.jsonl"
+def damage(results, *rows):
     lines = results.read_text().splitlines()
-    results.write_text("\n".join(["{broken", *lines[1:]]) + "\n")
+    results.write_text("\n".join([*rows, *lines[len(rows) :]]) + "\n")
+
+
+def test_a_damaged_row_is_named_once_set_aside_and_made_again(sets):
+    first = run()
+    folder = sets / "runs" / "id"
+    results, aside = folder / "results.jsonl", folder / "damaged.jsonl"
+    assert not aside.exists()
+    damage(results, "{broken", "{broken, too")
+    whole = results.read_text()
+    with results.open() as reader:  # of a report, meanwhile
+        with pytest.warns(UserWarning, match="2 rows cannot be read; they go to damaged"):
+            assert figures(run()) == figures(first)
+        assert reader.read() == whole
+    assert aside.read_text() == "{broken\n{broken, too\n"
+    assert run().reused == 6  # and no warning, which would be an error
+    damage(results, "[]")
     with pytest.warns(UserWarning, match="1 rows cannot be read"):
         assert figures(run()) == figures(first)
+    assert aside.read_text() == "{broken\n{broken, too\n[]\n"
+
+
+@pytest.mark.parametrize("file", ["damaged.jsonl", "results.jsonl"])
+def test_a_run_that_ends_while_it_sets_rows_aside_loses_none(sets, monkeypatch, file):
+    first = run()
+    folder = sets / "runs" / "id"
+    damage(folder / "results.jsonl", "{broken")
+    kept = set((folder / "results.jsonl").read_text().splitlines())
+
+    def ends(path, data):
+        if path.name == file:
+            path.with_name(f".{path.name}.0123abcd").write_bytes(data[:5])
+            raise KeyboardInterrupt
+        write_atomically(path, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("oodkit.bench.store.write_atomically", ends)
+        with pytest.warns(UserWarning, match="1 rows cannot be read"), pytest.raises(KeyboardInterrupt):
+            run()
+    assert set((folder / "results.jsonl").read_text().splitlines()) == kept
+    with pytest.warns(UserWarning, match="1 rows cannot be read"):
+        again = run()
+    assert figures(again) == figures(first) and again.reused == 5
+    assert (folder / "damaged.jsonl").read_text() == "{broken\n"
+    assert not [path for path in folder.glob(".*.*")]
 
 
 @pytest.mark.parametrize("kind", ["scores", "detectors"])

@@ -27,14 +27,14 @@ def as_row(cell: Cell) -> bytes:
     return f"{json.dumps({**fields, 'check': fingerprint(**fields)}, allow_nan=False)}\n".encode()
 
 
-def read_cells(rows: bytes) -> tuple[list[Cell], int]:
-    """Return the cells of results.jsonl, and the number of rows that are damaged or of another oodkit."""
-    cells, damaged = [], 0
+def read_cells(rows: bytes) -> tuple[list[Cell], list[bytes]]:
+    """Return the cells of results.jsonl, and the rows that are damaged or of another oodkit."""
+    cells, damaged = [], []
     for line in rows.splitlines():
         try:
             cells.append(_read(line))
         except (ValueError, TypeError, AttributeError, RecursionError):
-            damaged += 1
+            damaged.append(line)
     return cells, damaged
 
 

@@ -1,6 +1,7 @@
 """`RunFolder`: a run folder as a database. One process at a time; a killed run loses nothing that was finished.
 
     results.jsonl                  one row per finished cell, appended and flushed to the disk
+    damaged.jsonl                  rows of it that could not be read
     missing.json                   OOD sets that were left out, and why
     scores/<hash>.safetensors      the raw scores of one fitted detector on one image set
     models/<hash>.safetensors      trained models, and <hash>.checkpoint while one trains
@@ -17,6 +18,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -30,6 +32,8 @@ from oodkit.bench.rows import as_row, read_cells
 from oodkit.errors import ArtifactError, RunFolderError
 
 __all__ = ["RunFolder", "Scores", "read_missing", "read_scores"]
+
+RESULTS, DAMAGED, MISSING = "results.jsonl", "damaged.jsonl", "missing.json"
 
 Made = TypeVar("Made")
 
@@ -58,7 +62,7 @@ class Scores:
 def read_missing(folder: Path) -> dict[str, str]:
     """Return the sets that a run folder lacks, and why; empty where its record cannot be read."""
     try:
-        missing = json.loads((folder / "missing.json").read_text(encoding="utf-8"))
+        missing = json.loads((folder / MISSING).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     return {_text(name): _text(why) for name, why in missing.items()} if isinstance(missing, dict) else {}
@@ -67,6 +71,10 @@ def read_missing(folder: Path) -> dict[str, str]:
 def _text(value: object) -> str:
     """Return a text that every file can hold: JSON's may have halves of a letter."""
     return str(value).encode(errors="replace").decode()
+
+
+def _as_lines(rows: Iterable[bytes]) -> bytes:
+    return b"".join(row + b"\n" for row in rows)
 
 
 def read_scores(folder: Path, key: str) -> Scores | None:
@@ -147,10 +155,12 @@ class RunFolder:
             self._lock.acquire()
 
     def _remove_unfinished(self) -> None:
-        for name in ("scores", "models", "detectors"):
-            for path in (self.path / name).rglob(".*"):  # what `write_atomically` had not yet renamed at a kill
-                if path.is_file():
-                    path.unlink(missing_ok=True)
+        # What `write_atomically` had not yet renamed at a kill.
+        left = [path for name in ("scores", "models", "detectors") for path in (self.path / name).rglob(".*")]
+        left += [path for name in (RESULTS, DAMAGED, MISSING) for path in self.path.glob(f".{name}.*")]
+        for path in left:
+            if path.is_file():
+                path.unlink(missing_ok=True)
 
     # --- rows
 
@@ -185,7 +195,27 @@ class RunFolder:
         cells, damaged = read_cells(content[:whole])
         self._cells = {cell.key: cell for cell in cells}
         if damaged:
-            warnings.warn(f"{self._results}: {damaged} rows cannot be read; their cells are made again.", stacklevel=2)
+            warnings.warn(
+                f"{self._results}: {len(damaged)} rows cannot be read; they go to {DAMAGED}, and their cells are made "
+                "again.",
+                stacklevel=2,
+            )
+            self._set_aside(damaged, content[:whole].splitlines())
+
+    def _set_aside(self, damaged: list[bytes], rows: list[bytes]) -> None:
+        """Move rows to a file of their own, so that the next run need not name them again.
+
+        A kill in between leaves them in both files, and the next run moves them; a reader has the old file or the new.
+
+        Raises:
+            RunFolderError: no space, or no permission.
+        """
+        file, gone = self.path / DAMAGED, set(damaged)
+        known = file.read_bytes().splitlines() if file.exists() else []
+        aside = dict.fromkeys([*known, *damaged])
+        left = [row for row in rows if row not in gone]
+        self.write(file, partial(write_atomically, data=_as_lines(aside)))
+        self.write(self._results, partial(write_atomically, data=_as_lines(left)))
 
     def note_missing(self, sets: dict[str, str], present: Iterable[str]) -> None:
         """Keep why sets are missing; forget it of those that are `present`.
@@ -193,7 +223,7 @@ class RunFolder:
         Raises:
             RunFolderError: no space, or no permission.
         """
-        file = self.path / "missing.json"
+        file = self.path / MISSING
         known = read_missing(self.path)
         kept = {name: why for name, why in known.items() if name not in set(present)} | sets
         if kept != known:
@@ -272,7 +302,7 @@ class RunFolder:
 
     @property
     def _results(self) -> Path:
-        return self.path / "results.jsonl"
+        return self.path / RESULTS
 
     @property
     def _owner_file(self) -> Path:

@@ -154,7 +154,7 @@ def read_runs(folders: Iterable[str | Path]) -> Runs:
             raise RunFolderError(
                 f"{path} is no run folder: there is no {file.name}; `oodkit bench` makes one."
             ) from error
-        damaged += bad
+        damaged += len(bad)
         missing |= read_missing(path)
         rows += [Found(i, cell) for cell in found if not _is_mix_of_made_sets(cell)]
     lines = lines_of(rows)
