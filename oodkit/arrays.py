@@ -25,7 +25,8 @@ def load_array_file(path: Path, split: str) -> ImageSet:
     """Return the images of a .npy or .npz file, with the labels where a .npz has them.
 
     Raises:
-        ImageError: damaged, too large, of another kind of numbers, or of a shape that is not one of images.
+        ImageError: damaged, too large, of another kind of numbers, or of a shape that is not one of images; labels that
+            are no whole numbers, one for each image.
     """
     labels = None
     try:
@@ -39,10 +40,13 @@ def load_array_file(path: Path, split: str) -> ImageSet:
     except Exception as error:  # untrusted bytes: NumPy and zipfile raise nearly anything
         raise ImageError(f"{path}: not a {path.suffix} file of plain numbers, or damaged ({error}).") from error
     images = images_of(array, str(path))
-    if labels is not None and labels.shape != (len(images),):
-        raise ImageError(f"{path}: {len(images)} images but labels of shape {labels.shape}; save one label per image.")
-    if labels is None or labels.dtype.kind not in "iub":
+    if labels is None:
         return ImageSet(path.name, split, images, source=str(path))
+    if labels.shape != (len(images),):
+        raise ImageError(f"{path}: {len(images)} images but labels of shape {labels.shape}; save one label per image.")
+    if labels.dtype.kind not in "iub":
+        how = "labels.astype('int64')" if labels.dtype.kind == "f" else "numpy.unique(labels, return_inverse=True)[1]"
+        raise ImageError(f"{path}: labels are {labels.dtype}; save whole numbers, which {how} makes of them, or none.")
     return ImageSet(path.name, split, images, torch.from_numpy(labels.astype(np.int64)), str(path))
 
 

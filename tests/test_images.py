@@ -178,6 +178,19 @@ def test_labels_are_kept(tmp_path):
     assert load_images(Items(list(x))).labels is None
 
 
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([0.0, 1.0, 2.0], r"labels are float64; save whole numbers, which labels\.astype\('int64'\) makes of them"),
+        (["cat", "dog", "cat"], r"labels are <U3; save whole numbers, which numpy\.unique\(labels, return_inverse"),
+    ],
+)
+def test_labels_that_are_no_whole_numbers_are_refused_rather_than_left_out(labels, words, tmp_path):
+    np.savez(tmp_path / "a.npz", images=np.zeros((3, 8, 8), np.uint8), labels=labels)
+    with pytest.raises(ImageError, match=words):
+        load_images(tmp_path / "a.npz")
+
+
 def test_folders_are_classes_in_order_of_their_names(tmp_path):
     a, b, c = (encoded(pil(image)) for image in random_images(3))
     contents = {"zebra/1.png": a, "ant/2.png": b, "ant/1.png": c}
