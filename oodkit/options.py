@@ -3,6 +3,7 @@
 No torch here: `oodkit list` and `oodkit show` read options without it.
 """
 
+import re
 import types
 from typing import Any, Literal, Self, Union, get_args, get_origin
 
@@ -35,7 +36,8 @@ class Options(BaseModel):
     def parse(cls, owner: str, values: dict[str, Any]) -> Self:  # Any: text of the command line, or Python values
         """Return the options of `owner` from `values`.
 
-        Of a text, "a,b" becomes a list and "none" becomes None where the option takes one.
+        Of a text, "a,b" becomes a list and "none" becomes None where the option takes one; a comma with a backslash
+        before it belongs to a value.
 
         Raises:
             OptionError: an unknown option or a value outside its limits, with the field, the value and what is allowed.
@@ -55,7 +57,7 @@ class Options(BaseModel):
         if type(None) in takes and value.lower() == "none":
             return None
         if any(get_origin(kind) in (tuple, list) for kind in takes):
-            return [part.strip() for part in value.split(",") if part.strip()]
+            return [part.strip().replace("\\,", ",") for part in re.split(r"(?<!\\),", value) if part.strip()]
         return value
 
     @classmethod

@@ -82,6 +82,21 @@ def test_mistakes_are_found_before_anything_is_read(fields, kind, words):
     assert "\n" not in str(caught.value)
 
 
+def test_a_comma_of_a_name_s_own_is_written_with_a_backslash(sets):
+    for name in ("night,rain.npz", ",.npz"):
+        (sets / name).hardlink_to(sets / "mixed.npz")
+    result = run(detectors="brightness", ood=r"night\,rain.npz, \,.npz,mixed.npz")
+    assert result.ood == ["night,rain.npz", ",.npz", "mixed.npz"]
+    assert spec(ood=["night,rain.npz"]).ood == ("night,rain.npz",)  # as TOML has it
+
+
+@pytest.mark.parametrize("field", ["ood", "detectors", "seeds"])
+@pytest.mark.parametrize("value", ["", " , ", [], ()])
+def test_what_names_nothing_does_not_stand_for_the_default(field, value):
+    with pytest.raises(OptionError, match=rf"bench\.{field} = .*: it names nothing; leave it out for the default"):
+        spec(**{field: value})
+
+
 @pytest.mark.parametrize("text", ["nll", "nll=3", "nll.samples", ".samples=3", "nll.=3"])
 def test_settings_of_another_form_are_refused(text):
     with pytest.raises(OptionError, match=r"NAME\.OPTION=VALUE"):

@@ -15,11 +15,15 @@ __all__ = ["BenchSpec", "parse_settings", "read_spec", "read_specs"]
 
 
 def _as_list(value: object) -> object:
-    """Return `"a,b"` as a list and a single number as a list of one; each value once, in order."""
-    if isinstance(value, str):
-        value = [part.strip() for part in value.split(",") if part.strip()]
-    elif isinstance(value, int):
+    """Return a single number as a list of one; each value of a list once, in order.
+
+    Raises:
+        ValueError: there is not one.
+    """
+    if isinstance(value, int):
         value = [value]
+    if value in ([], ()):
+        raise ValueError("it names nothing; leave it out for the default")
     if isinstance(value, list | tuple) and all(isinstance(one, str | int) for one in value):
         return list(dict.fromkeys(value))
     return value
@@ -45,9 +49,7 @@ HomePath = Annotated[Path, AfterValidator(lambda path: Path(os.path.expanduser(p
 class BenchSpec(Options):
     """One benchmark: every detector × OOD set × seed, on one model family and one ID set."""
 
-    detectors: Names = Field(
-        ("rose-ekfac", "elbo"), min_length=1, description="Detectors; all: every one that suits the model."
-    )
+    detectors: Names = Field(("rose-ekfac", "elbo"), description="Detectors; all: every one that suits the model.")
     model: str = Field(
         "vae",
         min_length=1,
@@ -60,10 +62,10 @@ class BenchSpec(Options):
         description="OOD sets, names or paths; by default all that need no files. SET*0.4 is the set at 0.4 of its "
         "brightness; resized:SET the ID test images brought to SET's size and channels and back; recompressed:SET "
         "the same, with SET's JPEG compression on the way; leave-out:3 "
-        "class 3 of the ID set, which is then in neither training nor test images.",
+        "class 3 of the ID set, which is then in neither training nor test images. A comma of a name's own: \\,",
     )
     skip_missing: bool = Field(False, description="Leave out OOD sets that are not on this machine, and say so.")
-    seeds: Seeds = Field((0,), min_length=1, description="Each seed trains, draws images and fits detectors anew.")
+    seeds: Seeds = Field((0,), description="Each seed trains, draws images and fits detectors anew.")
     model_seed: int | None = Field(
         None,
         ge=0,
