@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
@@ -294,7 +295,7 @@ def own_model_hash(reference: str, weights: str | Path | None) -> str:
     """Return the SHA-256 of a module's file, of those beside it that it imports, and of its weights' file."""
     digest = hashlib.sha256(reference.rpartition(":")[2].encode())
     for file in (*own_files(_split(reference)[0]), weights):
-        digest.update(Path(file).expanduser().read_bytes() if file is not None else b"")
+        digest.update(Path(os.path.expanduser(file)).read_bytes() if file is not None else b"")
     return digest.hexdigest()
 
 
@@ -337,7 +338,7 @@ def load_own_model(
     if not isinstance(model, GenerativeModel):
         raise OptionError(f"{reference} returned {type(model).__name__}; return oodkit.adapt(module, …).")
     if weights is not None:
-        _load_weights(model, Path(weights).expanduser())
+        _load_weights(model, Path(os.path.expanduser(weights)))
     model.name = f"{path.name}:{name}"
     model.check_weights()
     return model.to(resolve_device(device)).eval()
@@ -345,7 +346,9 @@ def load_own_model(
 
 def _split(reference: str) -> tuple[Path, str]:
     file, _, name = reference.rpartition(":")
-    path = Path(file).expanduser().resolve()
+    if not file or not name:
+        raise OptionError(f"{reference} names no function; write path/to/module.py:FUNCTION, such as mine.py:make.")
+    path = Path(os.path.expanduser(file)).resolve()  # of an unknown user, pathlib raises RuntimeError
     if not path.is_file():
         raise OptionError(f"there is no file {file}; --model path/to/module.py:FUNCTION names a file and its function.")
     return path, name

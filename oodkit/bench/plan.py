@@ -1,5 +1,6 @@
 """From a spec to a plan: every name and option is looked up here, before any data is read or model trained."""
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from oodkit.model import GenerativeModel
 
-__all__ = ["Plan", "PlannedDetector", "make_plan", "training_options"]
+__all__ = ["Plan", "PlannedDetector", "is_own_model", "make_plan", "training_options"]
 
 
 @dataclass(frozen=True)
@@ -130,15 +131,20 @@ def training_options(entry: Registered[ModelSpec], source: str, values: dict[str
     return kind.parse(entry.spec.name, {**known, **values})
 
 
+def is_own_model(name: str) -> bool:
+    """Return whether `name` is meant for a model of your own, path/to/module.py:FUNCTION."""
+    return ".py:" in name or name.endswith(".py")  # without a function it is refused where it is loaded
+
+
 def _find_model(name: str, weights: Path | None) -> tuple[Registered[ModelSpec], dict[str, Any], Path | None]:
     # The model's entry; for a file also the options that it was trained with, and its path.
-    if ".py:" in name:
+    if is_own_model(name):
         return _own_entry(name, weights), {}, Path(name.rpartition(":")[0])
     if weights is not None:
         raise OptionError(f"weights go with a model of your own, --model path/to/module.py:FUNCTION, not with {name}.")
     if name in registry().models:
         return registry().model(name), {}, None
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))  # of an unknown user, pathlib raises RuntimeError
     if not path.exists():
         if path.name == name and not path.suffix:
             raise UnknownNameError.of("model (or file)", name, registry().models)

@@ -41,10 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train and save."""
-    from oodkit.bench.plan import training_options
+    from oodkit.bench.plan import is_own_model, training_options
     from oodkit.registry import Registered, registry
 
-    own = ".py:" in args.model
+    own = is_own_model(args.model)
     entry = Registered(OWN, "", "") if own else registry().model(args.model)
     settings = settings_of(args.set, entry.spec.name)
     if args.epochs is not None:
