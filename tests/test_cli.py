@@ -111,6 +111,12 @@ def test_show_tells_options_and_limits(capsys):
         assert [one["name"] for one in json.loads(capsys.readouterr().out)] == [name]
 
 
+def test_values_are_shown_as_set_takes_them(capsys):
+    for name, text in (("digits", "epochs = 8, flips = false"), ("vae", " true "), ("complexity", " png,jp2,jpeg ")):
+        assert main(["show", name]) == 0
+        assert text in capsys.readouterr().out
+
+
 # --- bench --------------------------------------------------------------------------------------------------------
 
 

@@ -88,7 +88,7 @@ def _describe(name: str) -> list[dict[str, Any]]:  # Any: what JSON can hold
         facts = {
             "Splits": ", ".join(dataset.spec.splits),
             "Made from": made,
-            "A model that trains on it takes": ", ".join(f"{k} = {v}" for k, v in dataset.spec.recipe.items()),
+            "A model that trains on it takes": ", ".join(f"{k} = {_as_set(v)}" for k, v in dataset.spec.recipe.items()),
             "Source": dataset.spec.source,
         }
         found.append(_entry("data set", dataset, facts, None))
@@ -119,11 +119,17 @@ def _entry(
 def _option(name: str, field: "FieldInfo") -> dict[str, str]:
     return {
         "name": name,
-        # as --set takes it
-        "default": str(field.default).lower() if field.default in (None, True, False) else str(field.default),
+        "default": _as_set(field.default),
         "allowed": _allowed(field),
         "description": field.description or "",
     }
+
+
+def _as_set(value: Any) -> str:  # Any: an option's value
+    """Return a value as --set takes it."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if value in (None, True, False) else str(value)
 
 
 def _allowed(field: "FieldInfo") -> str:
