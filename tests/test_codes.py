@@ -27,6 +27,7 @@ def test_what_works_on_whole_sets_names_bad_pictures_and_returns_0(sets, capsys)
         "fit --detector light --id p --out light.oodkit",
         "fit --detector light --id id.npz --calibration p --out light.oodkit",
         "bench --detector light --id id.npz --ood p --run-folder run",
+        "train --model vae --id p --out vae.oodkit --epochs 0 --set width=1 --set latent=1",
     ):
         assert main(command.split()) == 0
         assert "bad.png: skipped" in capsys.readouterr().err, command

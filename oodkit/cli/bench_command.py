@@ -24,6 +24,8 @@ stopped, and a second run takes seconds. A spec file has the fields as keys, and
   [options.rose-ekfac]
   damping = 1e-6
 Several tables [[run]] in it are as many runs in one folder; each changes what it names.
+
+Pictures that cannot be read are counted on stderr, the first by name, and left out; the exit code stays 0.
 """
 
 FLAGS = {  # field of BenchSpec -> its flags and what stands for a value

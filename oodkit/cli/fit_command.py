@@ -21,7 +21,8 @@ Two processes, or a GPU each:
   torchrun --standalone --nproc-per-node 2 -m oodkit fit --detector rose-ekfac --model-file vae.oodkit \\
     --id digits --out rose.oodkit
 
-Give the images that the model was trained on. The file holds the model too: `oodkit score` needs nothing else."""
+Give the images that the model was trained on. The file holds the model too: `oodkit score` needs nothing else.
+Pictures that cannot be read are named on stderr and left out; the exit code stays 0."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

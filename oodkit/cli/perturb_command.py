@@ -14,7 +14,8 @@ EXAMPLES = """examples:
   oodkit perturb --id fashion-mnist --count 8 --out sheet.png
   oodkit perturb --id my-pictures/ --resize
 
-Pictures given by path are drawn as they are, all of one size; --resize brings them to 32x32."""
+Pictures given by path are drawn as they are, all of one size; --resize brings them to 32x32. What cannot
+be read is named on stderr, and the exit code is 1."""
 SIDE = 32  # what the paper perturbs
 
 

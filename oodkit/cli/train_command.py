@@ -17,7 +17,8 @@ EXAMPLES = """examples:
   oodkit train --model flow.py:make --id my-pictures/ --out flow.safetensors     a model of your own; its file is run
 
 Stopped by Ctrl-C or a kill, the same command goes on from the last finished epoch. Of a path without
-folders train and test, a fifth is held back: the images that `oodkit bench` would test with."""
+folders train and test, a fifth is held back: the images that `oodkit bench` would test with. Pictures that
+cannot be read are named on stderr and left out; the exit code stays 0."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
