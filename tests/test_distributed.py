@@ -81,6 +81,23 @@ def test_a_detector_of_detectors_shares_its_images_once(capsys):
     np.testing.assert_allclose(scores_in(shared.stdout), alone, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.usefixtures("vae")
+def test_noise_is_that_of_an_image_s_place_among_all(capsys):
+    """Each process draws for all images; else the second would begin its share with the noise of the first."""
+    fit = ["fit", "--detector", "rnd-random", "--id", "images.npz", "--device", "cpu", "--set", "epochs=2",
+           "--set", "learning_rate=0.01", "--out"]  # fmt: skip
+    score = ["score", "images.npz", "--device", "cpu", "--detector-file"]
+    assert main([*fit, "one.oodkit"]) == 0
+    capsys.readouterr()
+    assert main([*score, "one.oodkit"]) == 0
+    alone = scores_in(capsys.readouterr().out)
+
+    fitted = in_two_processes(*fit, "two.oodkit")
+    assert fitted.returncode == 0, fitted.stderr
+    assert main([*score, "two.oodkit"]) == 0
+    np.testing.assert_allclose(scores_in(capsys.readouterr().out), alone, rtol=1e-2)
+
+
 def test_shared_work_in_one_process_says_how_to_start_two(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(oodkit.OptionError, match="there is one only; start the program with torchrun"):

@@ -94,7 +94,11 @@ class RandomNetworkDistillation(Detector[RndOptions]):
         """Return images of twice as many channels: each image's own, then those of its perturbed twin."""
         kind, strength = self.options.perturbation, self.options.strength
         generator = torch.Generator().manual_seed(self.options.seed)
-        perturbed = self.per_image(lambda batch: perturb(batch, kind, generator, strength), images, text=kind)
+        if kind == "random":  # not by shares: where several processes fit, each draws for all images, the same
+            parts = [perturb(batch, kind, generator, strength) for batch in images.images.split(self.batch_size)]
+            perturbed = torch.cat(parts)
+        else:
+            perturbed = self.per_image(lambda batch: perturb(batch, kind, generator, strength), images, text=kind)
         return replace(images, images=torch.cat([images.images, perturbed.cpu()], 1))
 
     def _moments(self, images: ImageSet) -> tuple[Tensor, Tensor]:
