@@ -24,16 +24,18 @@ from oodkit import (
     ImageSet,
     LayerGradient,
     ModelOptions,
+    OptionError,
     damped,
     fit_curvature,
     layer_gradients,
 )
 from oodkit_rose.diag import Diag
 from oodkit_rose.ekfac import Ekfac
+from oodkit_rose.ekfac_options import EkfacOptions
 from oodkit_rose.identity import Identity
 
 few = settings(max_examples=40, deadline=None)
-KINDS = [Ekfac, Diag, Identity]
+KINDS = {Ekfac: EkfacOptions, Diag: DampingOptions, Identity: CurvatureOptions}
 shapes = st.fixed_dictionaries(
     {"n": st.integers(1, 6), "s": st.integers(1, 12), "o": st.integers(1, 4), "i": st.integers(1, 5)}
 )
@@ -48,7 +50,7 @@ def random_gradient(n, s, o, i, seed=0):
 
 
 def fitted(kind, gradient, **options):
-    approximation = kind((CurvatureOptions if kind is Identity else DampingOptions)(**options))
+    approximation = kind(KINDS[kind](**options))
     for number in range(kind.passes):
         sums = approximation.sums(gradient, number)
         approximation.state |= approximation.end_pass(sums, len(gradient.inputs), number)
@@ -152,7 +154,7 @@ def test_damping_is_added_to_every_eigenvalue_and_zero_can_be_divided_by():
 
 
 @few
-@given(shape=shapes, seed=seeds, kind=st.sampled_from(KINDS))
+@given(shape=shapes, seed=seeds, kind=st.sampled_from(list(KINDS)))
 def test_never_negative_and_zero_for_no_gradient(shape, seed, kind):
     approximation = fitted(kind, random_gradient(**shape, seed=seed))
     assert (approximation.quadratic_form(random_gradient(**shape, seed=seed + 100)) >= 0).all()
@@ -219,7 +221,7 @@ def random_images(n, seed=0):
 
 
 def fit_net(kind, images, batch_size=16, model=None, **options):
-    layers = {name: kind(DampingOptions(**options)) for name in ("conv", "linear")}
+    layers = {name: kind(KINDS[kind](**options)) for name in ("conv", "linear")}
     fit_curvature(model or Net(), ImageSet("images", "train", images), layers, batch_size=batch_size)
     return layers
 
@@ -354,10 +356,23 @@ def test_kronfluence_finds_the_same_eigenvalues_and_scores(kronfluence_results):
         assert_same(ours[name], scores[name], rtol=1e-6)
 
 
+@pytest.mark.parametrize(("inputs", "outputs", "said"), [(9000, 2, "2x9,000"), (2, 9000, "9,000x2")])
+def test_a_layer_that_is_too_wide_is_refused_before_memory_is_asked_for(inputs, outputs, said):
+    gradient = LayerGradient(torch.zeros(1, 1, inputs), torch.zeros(1, 1, outputs))
+    with pytest.raises(OptionError, match=rf"{said} weights is wider than limit = 8,192: .* would take 2\.9 GB;"):
+        Ekfac(EkfacOptions()).sums(gradient, 0)
+
+
+def test_a_layer_as_wide_as_the_limit_is_taken():
+    assert Ekfac(EkfacOptions(limit=3)).sums(random_gradient(1, 1, 3, 2), 0)
+    assert Ekfac(EkfacOptions(limit=3)).sums(random_gradient(1, 1, 2, 3), 0)
+
+
 WIDE = """
 import resource, torch, oodkit
 from torch import nn
 from oodkit_rose.ekfac import Ekfac
+from oodkit_rose.ekfac_options import EkfacOptions
 
 class Wide(oodkit.GenerativeModel):
     def __init__(self):
@@ -371,7 +386,7 @@ images = oodkit.ImageSet("random", "train", torch.randint(256, (256, 1, 32, 32),
 for count in (4, 256):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     few = images.select(torch.arange(count))
-    oodkit.fit_curvature(Wide(), few, {"layer": Ekfac(oodkit.DampingOptions())}, batch_size=count)
+    oodkit.fit_curvature(Wide(), few, {"layer": Ekfac(EkfacOptions())}, batch_size=count)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 

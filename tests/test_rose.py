@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 from oodkit import (
-    DampingOptions,
     GenerativeModel,
     ImageError,
     ImageSet,
@@ -21,6 +20,7 @@ from oodkit import (
     load_detector,
 )
 from oodkit_rose.ekfac import Ekfac
+from oodkit_rose.ekfac_options import EkfacOptions
 
 LAYERS = ["first", "second", "third"]
 SAME = {"calibration": "same", "relative_damping": 0, "damping": 1e-4}
@@ -67,7 +67,7 @@ def scores(model, name="rose-ekfac", **options):
 @pytest.fixture(scope="module")
 def layer_scores(model):
     """S of each layer, (N, 3): F from all of TRAIN; of TRAIN and of TEST."""
-    layers = {name: Ekfac(DampingOptions(damping=SAME["damping"])) for name in LAYERS}
+    layers = {name: Ekfac(EkfacOptions(damping=SAME["damping"])) for name in LAYERS}
     fit_curvature(model, ImageSet("images", "train", TRAIN), layers, batch_size=60)
 
     def of(images):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from oodkit import CurvatureApproximation, LayerGradient, damped
+from oodkit import CurvatureApproximation, LayerGradient, OptionError, damped
 
 __all__ = ["Ekfac"]
 
@@ -26,9 +26,21 @@ class Ekfac(CurvatureApproximation):
     passes: ClassVar[int] = 2
 
     def sums(self, gradient: LayerGradient, number: int) -> dict[str, Tensor]:
-        """Return the sums of A and B in the first pass, by blocks of rows; of Σ, (O, I), in the second."""
+        """Return the sums of A and B in the first pass, by blocks of rows; of Σ, (O, I), in the second.
+
+        Raises:
+            OptionError: I or O is larger than `limit`.
+        """
         if number == 1:
             return {"squares": self._rotated(gradient).sum_of_squares()}
+        _, _, o, i = gradient.shape
+        if (widest := max(o, i)) > self.options.limit:
+            # float64, at once: the sum, its eigenvectors, and LAPACK's workspace of two and a half as many numbers
+            raise OptionError(
+                f"curvature ekfac: a layer of {o:,}x{i:,} weights is wider than limit = {self.options.limit:,}: its "
+                f"eigendecomposition would take {36e-9 * widest**2:.2g} GB; choose smaller layers (layers=…), another "
+                "curvature such as diag, or a larger limit."
+            )
         # float64: float32 products leave rounding errors in the small eigenvalues of A, larger than the damping
         gradient = gradient.double()
         h, d = gradient.inputs, gradient.outputs

@@ -57,6 +57,7 @@ def oodkit_curvatures() -> list[CurvatureSpec]:
         CurvatureSpec(
             name="ekfac",
             target="oodkit_rose.ekfac:Ekfac",
+            options="oodkit_rose.ekfac_options:EkfacOptions",
             summary="Kronecker eigenbasis with corrected eigenvalues",
             source=f"{PAPER}, eqs. (7)–(9), algorithm 1; George et al. 2018, arXiv:1806.03884",
         ),
