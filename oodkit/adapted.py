@@ -162,7 +162,7 @@ def adapt(
         OptionError: `pixels`, `image_shape` or `layers` makes no sense, a text names no method, or neither `log_prob`
             nor the two others are given.
         PluginError: `log_prob` fails, does not give (N,), is not finite, changes from call to call, or lets an image's
-            neighbours change its number.
+            neighbours change its number; the first axis of what enters one of `layers` is not the images.
     """
     if pixels not in ("unit", "symmetric", "bytes"):
         raise OptionError(f'pixels is {pixels!r}; choose "unit" ([0, 1]), "symmetric" ([-1, 1]) or "bytes" (0..255).')
@@ -261,6 +261,7 @@ def _probe(model: AdaptedModel) -> None:
             f"log_prob of an image depends on its neighbours ({together[0].item():.6g} beside another, "
             f"{alone[0].item():.6g} alone); draw one noise tensor for all images, and average nothing over the batch."
         )
+    _probe_layers(model, images)
     if isinstance(model, AdaptedLatentModel) and "decode" in model._functions:
         try:
             model.reconstruct(images)
@@ -268,6 +269,44 @@ def _probe(model: AdaptedModel) -> None:
             raise
         except Exception as error:  # the user's, again
             raise PluginError(f"decode failed on two z: {type(error).__name__}: {error}.") from error
+
+
+def _probe_layers(model: AdaptedModel, images: Tensor) -> None:
+    """Try the layers that gradients are taken of, on two images and on one: another axis may have one batch's length.
+
+    Raises:
+        PluginError: the first axis of what enters a layer is not the images.
+    """
+    for (name, both), (_, one) in zip(_inputs(model, images), _inputs(model, images[:1]), strict=False):
+        if len(both) != 2 or both[:1].shape != one.shape or (both[:1] - one).norm() > 0.01 * one.norm():
+            shapes = ["x".join(map(str, shape)) for shape in (both.shape, one.shape)]
+            layer = name.removeprefix("module.")
+            raise PluginError(
+                f"the first axis of what enters layer {layer!r} is not the images ({shapes[0]} for two, {shapes[1]} "
+                "for one), so gradients per image cannot be told apart; name its parameters in layers=… "
+                f"({layer}.weight), whose whole gradient is taken, or leave it out."
+            )
+
+
+def _inputs(model: AdaptedModel, images: Tensor) -> list[tuple[str, Tensor]]:
+    """Return what enters each layer that gradients are taken of, in the order of the forward pass."""
+    modules = dict(model.named_modules())
+    found: list[tuple[str, Tensor]] = []
+    handles = [
+        modules[name].register_forward_pre_hook(
+            lambda _, inputs, named, name=name: found.append((name, inputs[0] if inputs else named["input"])),
+            with_kwargs=True,
+        )
+        for name in model.curvature_layers()
+        if name in modules
+    ]
+    try:
+        with torch.no_grad():
+            model.log_prob(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
 
 
 def _reset(module: nn.Module) -> nn.Module:

@@ -124,7 +124,8 @@ def _by_hooks(
         if layer_input.shape[0] != len(images):
             raise PluginError(
                 f"layer {name!r} sees {layer_input.shape[0]} rows for {len(images)} images: its first axis is not the "
-                "images, so gradients per image cannot be told apart."
+                f"images, so gradients per image cannot be told apart; name its parameters ({name}.weight, …), whose "
+                "whole gradient is taken."
             )
         layers[name].requires_grad_(True)
         if not torch.is_grad_enabled():  # the model looks at itself on the way; its gradient is not asked for

@@ -273,6 +273,53 @@ def test_what_cannot_work_is_said_at_once(changes, error, said):
         oodkit.adapt(Autoencoder(), **{"log_prob": "minus_error", "image_shape": SHAPE, **changes})
 
 
+class Sequence(nn.Module):
+    """Rows of pixels one after the other: as torch's recurrent layers and attention have them, (rows, N, columns)."""
+
+    def __init__(self, rows=8):
+        super().__init__()
+        self.rows, self.layer = rows, nn.Linear(64 // rows, 3)
+
+    def transposed(self, x):
+        x = x.reshape(len(x), self.rows, -1).transpose(0, 1)  # (rows, N, columns)
+        return -self.layer(x).square().sum((0, 2))
+
+    def shared(self, x):
+        return -(x.sum((1, 2, 3)) - self.layer(x.new_ones(self.rows, 64 // self.rows)).sum()).square()
+
+    def reversed(self, x):
+        x = x.reshape(len(x), self.rows, -1).flip(0)
+        return -self.layer(x).square().sum((1, 2)).flip(0)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 8])
+def test_a_layer_whose_first_axis_is_not_the_images_is_refused_at_once(rows):
+    """Where that axis has the batch's length, gradients would be those of rows, and nobody would know."""
+    with pytest.raises(oodkit.PluginError, match=rf"'layer' is not the images \({rows}x2x{64 // rows} for two, "):
+        oodkit.adapt(Sequence(rows), log_prob="transposed", image_shape=SHAPE)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 8])
+def test_a_layer_that_sees_the_same_for_all_images_is_refused_at_once(rows):
+    with pytest.raises(oodkit.PluginError, match=rf"\({rows}x{64 // rows} for two, {rows}x{64 // rows} for one\)"):
+        oodkit.adapt(Sequence(rows), log_prob="shared", image_shape=SHAPE)
+
+
+def test_a_layer_that_has_the_images_in_another_order_is_refused_at_once():
+    with pytest.raises(oodkit.PluginError, match=r"name its parameters in layers=… \(layer.weight\)"):
+        oodkit.adapt(Sequence(), log_prob="reversed", image_shape=SHAPE)
+
+
+@pytest.mark.parametrize("log_prob", ["transposed", "reversed"])
+def test_the_parameters_of_such_a_layer_are_taken_whole(log_prob):
+    model = oodkit.adapt(Sequence(), log_prob=log_prob, image_shape=SHAPE, layers="layer.weight")
+    images = KNOWN.images[:8]
+    (gradients,) = oodkit.layer_gradients(model, images).values()
+    for i, dense in enumerate(gradients.dense()):
+        (expected,) = torch.autograd.grad(model.log_prob(images[i : i + 1]).sum(), model.module.layer.weight)
+        torch.testing.assert_close(dense, expected)
+
+
 def test_an_untrained_twin_draws_other_weights_or_says_that_it_cannot():
     model = adapted("autoencoder")
     twin = model.fresh(seed=1)

@@ -4,6 +4,7 @@ from unittest import SkipTest
 
 import pytest
 
+from oodkit import PluginError
 from oodkit.testing import curvature_checks, dataset_checks, detector_checks, model_checks
 
 PLUGIN = """
@@ -205,6 +206,10 @@ BROKEN_MODELS = {
         LOG_PROB,
         "return -x.square().sum(1) / self.options.spread + 0 * self.map(x).sum(1)",
     ),
+    "check_gradients_alone_as_in_a_batch": (
+        LOG_PROB,
+        "return -((self.map(x.flip(0)).flip(0) - x) / self.options.spread).square().sum(1)",
+    ),
     "check_statistics_are_per_image": (
         "def log_prob",
         "def statistics(self, images):\n        return {'m': self.log_prob(images).mean(0, True)}\n\n    def log_prob",
@@ -272,6 +277,14 @@ def test_a_model_broken_in_one_way_fails_that_check(install, name):
     install_model(install, BROKEN_MODELS[name], *([ALSO[name]] if name in ALSO else []))
     with pytest.raises((AssertionError, RuntimeError)):
         run(model_checks("subject"), name)
+
+
+def test_a_layer_that_the_kit_s_eight_images_fit_by_chance_is_found(install):
+    axis_of_eight = "return -((self.map(x.expand(8, -1, -1)).mean(0) - x) / self.options.spread).square().sum(1)"
+    install_model(install, (LOG_PROB, axis_of_eight))
+    run(model_checks("subject"), "check_gradients_of_its_layers")
+    with pytest.raises(PluginError, match="'map' sees 8 rows for 1 images"):
+        run(model_checks("subject"), "check_gradients_alone_as_in_a_batch")
 
 
 def test_a_model_whose_options_take_anything_is_found(install):

@@ -73,6 +73,15 @@ class ModelKit:
             assert gradient.dense().isfinite().all(), f"the gradient of {name} is not finite."
             assert gradient.dense().any(), f"log_prob does not depend on {name}."
 
+    def check_gradients_alone_as_in_a_batch(self) -> None:
+        """Each layer's gradient is the same alone as among others: its first axis is the images."""
+        layers = self.model.curvature_layers()
+        together = layer_gradients(self.model, self.images, layers)
+        alone = [layer_gradients(self.model, image[None], layers) for image in self.images]
+        for name, gradient in together.items():
+            norms = torch.cat([one[name].squared_norm() for one in alone])
+            assert_same(norms, gradient.squared_norm(), f"the gradient of {name}, alone against in a batch")
+
     def check_statistics_are_per_image(self) -> None:
         """Each of `statistics` is one number per image, the same alone."""
         with torch.no_grad():
