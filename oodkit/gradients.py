@@ -212,7 +212,8 @@ def _by_vmap(
         return log_p.squeeze(0), {name: value.squeeze(0) for name, value in described.items()}
 
     values = {f"model.{name}": p.detach() for name, p in parameters.items()}
-    differentiated = vmap(grad_and_value(log_prob, has_aux=True), in_dims=(None, 0))
+    # "same": noise is one tensor for all images, drawn from a generator that log_prob seeds
+    differentiated = vmap(grad_and_value(log_prob, has_aux=True), in_dims=(None, 0), randomness="same")
     dense, (log_p, described) = differentiated(values, images)
     gradients = {
         name: LayerGradient.from_dense(g.reshape(len(g), g.shape[1] if g.ndim > 2 else 1, -1))

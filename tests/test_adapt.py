@@ -137,6 +137,15 @@ def test_the_gradients_are_those_of_autograd(model):
             torch.testing.assert_close(gradient.dense()[i].double().square().sum(), norm, rtol=1e-3, atol=1e-6)
 
 
+def test_parameters_of_a_model_that_draws_noise_have_the_gradients_of_autograd():
+    model = oodkit.adapt(UNet(), log_prob=denoising, image_shape=SHAPE, layers="norm.*")
+    images = KNOWN.images[:3]
+    for name, gradient in oodkit.layer_gradients(model, images).items():
+        for i in range(3):
+            (expected,) = torch.autograd.grad(model.log_prob(images[i : i + 1]).sum(), model.get_parameter(name))
+            torch.testing.assert_close(gradient.dense()[i].flatten(), expected, rtol=1e-4, atol=1e-5)
+
+
 # --- latent variables ---------------------------------------------------------------------------------------
 
 
