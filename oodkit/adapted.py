@@ -4,12 +4,11 @@ import copy
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Callable
 from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -21,13 +20,12 @@ from oodkit.device import resolve_device
 from oodkit.errors import ArtifactError, OptionError, PluginError
 from oodkit.images import Shape
 from oodkit.imports import own_files
-from oodkit.model import LAYERS, GenerativeModel, LatentVariableModel
+from oodkit.model import GenerativeModel, LatentVariableModel, Layers
 from oodkit.options import ModelOptions
 
 __all__ = ["AdaptedLatentModel", "AdaptedModel", "adapt", "load_own_model", "own_model_hash"]
 
 Pixels = Literal["unit", "symmetric", "bytes"]
-Layers = str | type[nn.Module] | Sequence[str | type[nn.Module]]
 Function = str | Callable[..., Any]  # a method's name, or a function of the module, the images and perhaps z
 
 
@@ -37,6 +35,8 @@ class AdaptedModel(GenerativeModel):
     Attributes:
         module: the user's module.
     """
+
+    _inside: ClassVar[str] = "module."
 
     def __init__(
         self,
@@ -152,8 +152,9 @@ def adapt(
         decode: a method's name or a function of (module, z), beside those two: the expectation of p(x|z), (N, C, H, W),
             in the range of `pixels`. With it, a report shows reconstructions.
         image_shape: (C, H, W) of the images that it takes.
-        layers: what ROSE looks at: names, name patterns ("decoder.*", where * crosses dots) or types (nn.Linear), one
-            or several; names of parameters count too. By default every Linear, Conv2d and ConvTranspose2d.
+        layers: what ROSE looks at, unless its own option `layers` says otherwise: names, patterns ("decoder.*", where *
+            crosses dots) or types (nn.Linear), one or several, as `matching_layers` takes them. By default every
+            Linear, Conv2d and ConvTranspose2d, or every parameter where there are none.
         pixels: what the functions get: floats in [0, 1] ("unit"), in [-1, 1] ("symmetric"), or the uint8 ("bytes").
         fresh: makes an untrained module, for detectors that train a twin; by default each layer's own
             `reset_parameters` is called on a copy.
@@ -187,43 +188,9 @@ def adapt(
     c, h, w = image_shape
     kind = AdaptedModel if log_prob is not None else AdaptedLatentModel
     model = kind((c, h, w), ModelOptions(), module, functions, pixels, [], fresh)
-    model._layers = _choose_layers(model, layers)
+    model._layers = model.matching_layers("*" if layers is None else layers)
     _probe(model.eval())
     return model
-
-
-def _choose_layers(model: AdaptedModel, wanted: Layers | None) -> list[str]:
-    """Return the layers' names in `model`, where the user's module is "module".
-
-    Raises:
-        OptionError: something wanted is not there, or is no layer that per-image gradients can be taken of.
-    """
-    modules = {f"module.{name}".rstrip("."): m for name, m in model.module.named_modules() if isinstance(m, LAYERS)}
-    parameters = [f"module.{name}" for name, _ in model.module.named_parameters()]
-    chosen: list[str] = []
-    for one in LAYERS if wanted is None else [wanted] if isinstance(wanted, str | type) else wanted:
-        if isinstance(one, str):
-            found = [name for name in modules if fnmatchcase(name, f"module.{one}")]
-            found = found or [name for name in parameters if fnmatchcase(name, f"module.{one}")]
-        else:
-            found = [name for name, m in modules.items() if isinstance(m, one)]
-        if not found and wanted is not None:
-            known = ", ".join(name.removeprefix("module.") for name in list(modules)[:8]) or "none"
-            what = (
-                f"no layer or parameter is called {one!r}" if isinstance(one, str) else f"no layer is a {one.__name__}"
-            )
-            raise OptionError(
-                f"{what}; layers whose gradients can be taken (Linear, Conv2d, ConvTranspose2d) are: {known}."
-            )
-        chosen += [part for name in found for part in _differentiable(name, modules, parameters) if part not in chosen]
-    return sorted(chosen, key=[*dict.fromkeys([*modules, *parameters])].index)
-
-
-def _differentiable(name: str, modules: dict[str, nn.Module], parameters: list[str]) -> list[str]:
-    """Return a layer's name, or its parameters' where it does more than its class (a masked Linear, say)."""
-    layer = modules.get(name)
-    plain = layer is None or any(type(layer).forward is kind.forward for kind in LAYERS)
-    return [name] if plain else [p for p in parameters if p.rpartition(".")[0] == name]
 
 
 def _probe(model: AdaptedModel) -> None:
@@ -280,7 +247,7 @@ def _probe_layers(model: AdaptedModel, images: Tensor) -> None:
     for (name, both), (_, one) in zip(_inputs(model, images), _inputs(model, images[:1]), strict=False):
         if len(both) != 2 or both[:1].shape != one.shape or (both[:1] - one).norm() > 0.01 * one.norm():
             shapes = ["x".join(map(str, shape)) for shape in (both.shape, one.shape)]
-            layer = name.removeprefix("module.")
+            layer = name.removeprefix(model._inside)
             raise PluginError(
                 f"the first axis of what enters layer {layer!r} is not the images ({shapes[0]} for two, {shapes[1]} "
                 "for one), so gradients per image cannot be told apart; name its parameters in layers=… "

@@ -4,11 +4,11 @@ A model takes uint8 images and scales, dequantises and resizes by itself, so tha
 the range of the data.
 """
 
-import fnmatch
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from threading import Lock, RLock
 from typing import Any, ClassVar, Self
@@ -30,6 +30,7 @@ __all__ = [
     "Classifier",
     "GenerativeModel",
     "LatentVariableModel",
+    "Layers",
     "build_model",
     "evaluating",
     "frozen",
@@ -40,6 +41,7 @@ __all__ = [
 
 # What `gradients.py` has factors of; of other parameters it takes the whole gradient.
 LAYERS: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+Layers = str | type[nn.Module] | Sequence[str | type[nn.Module]]
 
 
 class GenerativeModel(Trainable):
@@ -57,6 +59,7 @@ class GenerativeModel(Trainable):
     """
 
     recall: Callable[["GenerativeModel", Hashable, Tensor, Callable[[], Any]], Any] | None = None  # Any: the answer
+    _inside: ClassVar[str] = ""  # what the names of modules begin with, and a user need not write
 
     def __init__(self, image_shape: Shape, options: ModelOptions) -> None:
         super().__init__()
@@ -86,29 +89,48 @@ class GenerativeModel(Trainable):
         """Return the names of the layers (or bare parameters) whose gradients ROSE takes by default."""
         return [n for n, m in self.named_modules() if isinstance(m, LAYERS)]
 
-    def matching_layers(self, names: Sequence[str] | None) -> list[str]:
-        """Return the layers (or parameters) that `names` mean; of None, `curvature_layers()`.
+    def matching_layers(self, names: Layers | None) -> list[str]:
+        """Return the layers (or parameters) that `names` mean, one or several; of None, `curvature_layers()`.
 
-        A pattern ("trunk.*", where * crosses dots) means each Linear, Conv2d and ConvTranspose2d, and each of
-        `curvature_layers()`, that it matches, in the model's order; other names stay as they are.
+        A name or a pattern ("trunk.*", where * crosses dots) means each Linear, Conv2d and ConvTranspose2d, and each of
+        `curvature_layers()`, that it matches, in the model's order; where it matches none of these, each parameter. A
+        type (`nn.Linear`) means each layer of it. In place of a layer that does more than its class (a masked Linear,
+        say) come its parameters. Of what `adapt` made, names are those in the user's module.
 
         Raises:
-            OptionError: a pattern that matches none.
+            OptionError: a name, pattern or type that means nothing.
         """
         usual = self.curvature_layers()
         if names is None:
             return usual
-        modules = dict(self.named_modules())
-        layers = [n for n, m in modules.items() if isinstance(m, LAYERS)]
-        places = list(modules)
-        known = sorted({*usual, *layers}, key=lambda n: places.index(n if n in modules else n.rpartition(".")[0]))
-        found = []
-        for name in names:
-            matches = fnmatch.filter(known, name) if "*" in name else [name]
+        modules, parameters = dict(self.named_modules()), [name for name, _ in self.named_parameters()]
+        layers, places = [n for n, m in modules.items() if isinstance(m, LAYERS)], list(modules)
+        known = [*layers, *(name for name in usual if name not in layers)]
+        known.sort(key=lambda n: places.index(n if n in modules else n.rpartition(".")[0]))
+        found: list[str] = []
+        for one in [names] if isinstance(names, str | type) else names:
+            if isinstance(one, str):
+                what = f"no layer or parameter is called {one!r}"
+                matches = self._called(one, known) or self._called(one, parameters)
+            else:
+                what = f"no layer is a {one.__name__}"
+                matches = [name for name in layers if isinstance(modules[name], one)]
             if not matches:
-                raise OptionError(f"no layer matches {name!r}; there are {', '.join(known)}.")
-            found += [match for match in matches if match not in found]
+                there = ", ".join(name.removeprefix(self._inside) for name in known[:8]) or "none"
+                raise OptionError(
+                    f"{what}; layers whose gradients can be taken (Linear, Conv2d, ConvTranspose2d) are: {there}."
+                )
+            for name in matches:
+                plain = name not in layers or any(type(modules[name]).forward is kind.forward for kind in LAYERS)
+                parts = [name] if plain else [p for p in parameters if p.rpartition(".")[0] == name]
+                found += [part for part in parts if part not in found]
         return found
+
+    def _called(self, text: str, names: Sequence[str]) -> list[str]:
+        """Return those of `names` that a text is, or matches, with `_inside` before the text or without."""
+        texts = (text, text.removeprefix(self._inside))
+        own = [(name, name.removeprefix(self._inside)) for name in names]
+        return [name for name, short in own if any(short == one or fnmatchcase(short, one) for one in texts)]
 
     def statistics(self, images: Tensor) -> dict[str, Tensor]:
         """Return named numbers per image, (N,) each: what a density of statistics may look at."""

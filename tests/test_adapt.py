@@ -245,9 +245,45 @@ def test_layers_by_pattern_type_and_list(layers, expected):
     assert {name.removeprefix("module.") for name in model.curvature_layers()} == expected
 
 
+@pytest.mark.parametrize("names", ["e*", ["*e", "down"], "norm.weight", "norm.*", "module.e*", "module.norm.*"])
+def test_rose_takes_the_names_that_adapt_takes(names):
+    model = oodkit.adapt(UNet(), log_prob=denoising, image_shape=SHAPE)
+    chosen = oodkit.adapt(UNet(), log_prob=denoising, image_shape=SHAPE, layers=names).curvature_layers()
+    rose = oodkit.create_detector("rose-diag", model, layers=[names] if isinstance(names, str) else names).fit(TRAIN)
+    assert list(rose.explain(KNOWN).names) == chosen == model.matching_layers(names)
+
+
+def test_a_pattern_is_of_the_names_in_the_user_s_module():
+    model = oodkit.adapt(UNet(), log_prob=denoising, image_shape=SHAPE)
+    with pytest.raises(oodkit.OptionError, match=r"called 'mo\*'; .* are: time, enter, down, up, leave\."):
+        model.matching_layers("mo*")  # all are in "module."
+    wrapped = oodkit.adapt(
+        nn.ModuleDict({"module": nn.Sequential(nn.Linear(64, 2)), "x[0]": nn.Linear(64, 3)}),
+        log_prob=lambda m, x: -sum(layer(x.flatten(1)).square().sum(1) for layer in m.values()),
+        image_shape=SHAPE,
+    )
+    assert wrapped.matching_layers("module.0") == wrapped.matching_layers("module.module.0") == ["module.module.0"]
+    assert wrapped.matching_layers("x[0]") == ["module.x[0]"]
+
+
 def test_a_masked_layer_is_taken_by_its_parameters():
-    layers = adapted("flow").curvature_layers()
+    model = adapted("flow")
+    layers = model.curvature_layers()
     assert layers and all(name.endswith((".weight", ".bias")) for name in layers)
+    assert model.matching_layers("*") == layers
+
+
+def test_parameters_alone_are_taken_where_there_is_no_layer():
+    class Scale(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale, self.shift = nn.Parameter(torch.ones(64)), nn.Parameter(torch.zeros(64))
+
+    model = oodkit.adapt(
+        Scale(), log_prob=lambda m, x: -(m.scale * x.flatten(1) + m.shift).square().sum(1), image_shape=SHAPE
+    )
+    assert model.curvature_layers() == ["module.scale", "module.shift"]
+    assert oodkit.create_detector("rose-diag", model).fit(TRAIN).score(KNOWN).isfinite().all()
 
 
 # --- mistakes -----------------------------------------------------------------------------------------------

@@ -311,9 +311,9 @@ def test_patterns_name_layers_in_the_model_s_order():
     assert model.matching_layers(["*.mix.*", "blocks.0.0.*", "prior"]) == [
         *invertible,
         *(name for name in layers if name.startswith("blocks.0.0.") and name not in invertible),
-        "prior",  # no pattern: taken as it is
+        "prior",  # no layer: a parameter
     ]
-    with pytest.raises(OptionError, match=r"no layer matches 'trunk\.\*'; there are blocks"):
+    with pytest.raises(OptionError, match=r"no layer or parameter is called 'trunk\.\*'; .* are: blocks"):
         model.matching_layers(["trunk.*"])
 
 

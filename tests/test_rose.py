@@ -11,7 +11,6 @@ from oodkit import (
     ImageSet,
     ModelOptions,
     OptionError,
-    PluginError,
     TrainingError,
     create_detector,
     create_model,
@@ -329,7 +328,7 @@ def test_values_that_are_not_allowed(model, options, said):
 
 
 def test_an_unknown_layer_is_named(model):
-    with pytest.raises(PluginError, match=r"called fourth\."):
+    with pytest.raises(OptionError, match=r"no layer or parameter is called 'fourth'; .* are: first, second, third\."):
         create_detector("rose-ekfac", model, layers=("third", "fourth")).fit(TRAIN)
 
 

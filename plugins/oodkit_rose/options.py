@@ -9,7 +9,7 @@ from oodkit import DensityOptions, DetectorOptions
 
 __all__ = ["GradientNormOptions", "LayerOptions", "RoseOptions", "RosePlusOptions", "ScoreTestOptions"]
 
-LAYERS = "Layers (or parameters) to look at, or patterns (*); by default the model's curvature_layers()."
+LAYERS = "Names or patterns (trunk.*) of layers or parameters to look at; by default the model's curvature_layers()."
 
 
 class LayerOptions(DetectorOptions):
