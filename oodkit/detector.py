@@ -31,6 +31,7 @@ from oodkit.registry import registry
 __all__ = ["Detector"]
 
 OptionsT = TypeVar("OptionsT", bound=DetectorOptions)
+Made = TypeVar("Made")
 
 
 class Detector(ABC, Generic[OptionsT]):
@@ -71,6 +72,7 @@ class Detector(ABC, Generic[OptionsT]):
         self._model = model
         self._fitted = False
         self._calibration: Tensor | None = None  # scores of held-out images, float32 (n,), ascending, on the CPU
+        self._made: tuple[dict[str, Tensor], Any] | None = None  # a state, and what `from_state` made of it; Any: Made
 
     def __init_subclass__(cls) -> None:
         """Refuse names that would hide what this class keeps in them.
@@ -79,7 +81,7 @@ class Detector(ABC, Generic[OptionsT]):
             PluginError: names the method to rename.
         """
         super().__init_subclass__()
-        if hidden := vars(cls).keys() & {"_model", "_fitted", "_calibration", "_alpha"}:
+        if hidden := vars(cls).keys() & {"_model", "_fitted", "_calibration", "_alpha", "_made"}:
             raise PluginError(f"{cls.__name__} defines {hidden.pop()!r}, which Detector keeps its own in; rename it.")
 
     @abstractmethod
@@ -329,6 +331,19 @@ class Detector(ABC, Generic[OptionsT]):
                     parts.append(part)
                     bar.advance(len(part))
             return gathered(torch.cat(parts), len(images))
+
+    def from_state(self, make: Callable[[], Made]) -> Made:
+        """Return what `make` makes of `state` (networks of a detector's own, say), for `_score` to work with.
+
+        It is made anew only where `fit` or `load_detector` have replaced the state. A detector keeps one such thing.
+
+        Args:
+            make: without arguments; always the same one.
+        """
+        if self._made is None or self._made[0] is not self.state:
+            self._made = self.state, make()
+        made: Made = self._made[1]
+        return made
 
     @contextmanager
     def _looking(self) -> Generator[None]:

@@ -28,8 +28,6 @@ class Ensemble(Detector[EnsembleOptions]):
     `calibrate` makes a p-value of it.
     """
 
-    _built: tuple[dict[str, Tensor], list[Detector[Any]]] | None = None  # Any: the members' options
-
     def _fit(self, images: ImageSet) -> dict[str, Tensor]:
         if len(images) < FEWEST:
             raise ImageError(f"{self.name} needs at least {FEWEST} images to fit; got {len(images)}.")
@@ -69,7 +67,7 @@ class Ensemble(Detector[EnsembleOptions]):
     def _log_p(self, images: Tensor) -> Tensor:
         """Return log p of each member, (N, members), float64."""
         columns = []
-        for number, member in enumerate(self._members()):
+        for number, member in enumerate(self.from_state(self._members)):
             known = self.state[f"{number}/scores"]
             scores = member.score(images).to(known)
             above = len(known) - torch.searchsorted(known, scores)
@@ -79,16 +77,14 @@ class Ensemble(Detector[EnsembleOptions]):
             columns.append(((1 + above) / (1 + len(known))).double().log() - beyond.log1p())
         return torch.stack(columns, 1)
 
-    def _members(self) -> list[Detector[Any]]:  # Any: as above
-        """Return the fitted members of the present state, built anew only where `fit` or `load` have replaced it."""
-        if self._built is None or self._built[0] is not self.state:
-            members = self._create()
-            for number, member in enumerate(members):
-                prefix = f"{number}/state/"
-                state = {k.removeprefix(prefix): v for k, v in self.state.items() if k.startswith(prefix)}
-                member.restore(state, self.image_shape)
-            self._built = self.state, members
-        return self._built[1]
+    def _members(self) -> list[Detector[Any]]:  # Any: the members' options
+        """Return the fitted members of the state."""
+        members = self._create()
+        for number, member in enumerate(members):
+            prefix = f"{number}/state/"
+            state = {k.removeprefix(prefix): v for k, v in self.state.items() if k.startswith(prefix)}
+            member.restore(state, self.image_shape)
+        return members
 
     def _create(self) -> list[Detector[Any]]:  # Any: as above
         """Return the members, not yet fitted.

@@ -36,8 +36,6 @@ class Waic(Detector[WaicOptions]):
     Source: Choi, Jang & Alemi 2018, "WAIC, but why?", arXiv:1810.01392.
     """
 
-    _built: tuple[dict[str, Tensor], list[GenerativeModel]] | None = None  # the twins, and the state they came from
-
     def _fit(self, images: ImageSet) -> dict[str, Tensor]:
         options = self.options
         state = {}
@@ -51,18 +49,16 @@ class Waic(Detector[WaicOptions]):
 
     def _score(self, images: Tensor) -> Tensor:
         estimate = {"samples": self.options.samples, "seed": self.options.seed}
-        members = [self.model, *self._twins()]
+        members = [self.model, *self.from_state(self._twins)]
         log_p = torch.stack([log_likelihood(m, images, **estimate) for m in members]).double()  # (members, N)
         return log_p.var(0) - log_p.mean(0)
 
     def _twins(self) -> list[GenerativeModel]:
-        """Return the trained twins of the present state, built anew only where `fit` or `load` have replaced it."""
-        if self._built is None or self._built[0] is not self.state:
-            twins = []
-            for number in range(1, self.options.members):
-                twin: GenerativeModel = self.model.fresh().eval()
-                prefix = f"{number}/"
-                twin.load_state_dict({k.removeprefix(prefix): v for k, v in self.state.items() if k.startswith(prefix)})
-                twins.append(twin)
-            self._built = self.state, twins
-        return self._built[1]
+        """Return the trained twins of the state."""
+        twins = []
+        for number in range(1, self.options.members):
+            twin: GenerativeModel = self.model.fresh().eval()
+            prefix = f"{number}/"
+            twin.load_state_dict({k.removeprefix(prefix): v for k, v in self.state.items() if k.startswith(prefix)})
+            twins.append(twin)
+        return twins

@@ -21,8 +21,6 @@ class LikelihoodRatio(Detector[LikelihoodRatioOptions]):
     The background is a model of the same make, trained on perturbed images. Its weights are the detector's state.
     """
 
-    _built: tuple[dict[str, Tensor], GenerativeModel] | None = None  # the background, and the state it was built from
-
     def _fit(self, images: ImageSet) -> dict[str, Tensor]:
         background = self._train(images) if self.options.background is None else self._read()
         return {f"background.{key}": weights for key, weights in background.state_dict().items()}
@@ -30,7 +28,7 @@ class LikelihoodRatio(Detector[LikelihoodRatioOptions]):
     def _score(self, images: Tensor) -> Tensor:
         # One seed for both: where the likelihood is sampled, the same noise, which partly cancels.
         estimate = {"samples": self.options.samples, "seed": self.options.seed}
-        log_background = self._background().log_likelihood(images, **estimate)
+        log_background = self.from_state(self._background).log_likelihood(images, **estimate)
         log_p = log_likelihood(self.model, images, **estimate)
         return log_background - log_p
 
@@ -79,12 +77,10 @@ class LikelihoodRatio(Detector[LikelihoodRatioOptions]):
         return background
 
     def _background(self) -> GenerativeModel:
-        """Return the background of the present state, built anew only where `fit` or `load` have replaced that."""
-        if self._built is None or self._built[0] is not self.state:
-            background: GenerativeModel = self.model.fresh().eval()
-            background.load_state_dict({key.removeprefix("background."): w for key, w in self.state.items()})
-            self._built = self.state, background
-        return self._built[1]
+        """Return the background of the state."""
+        background: GenerativeModel = self.model.fresh().eval()
+        background.load_state_dict({key.removeprefix("background."): w for key, w in self.state.items()})
+        return background
 
 
 class Corrupted(Trainable):

@@ -34,8 +34,6 @@ class RandomNetworkDistillation(Detector[RndOptions]):
     Without g₁, f would guess g₀ well on any image that is simpler than those it was trained on.
     """
 
-    _built: tuple[dict[str, Tensor], PredictionError] | None = None  # the networks, and the state they were built from
-
     def _fit(self, images: ImageSet) -> dict[str, Tensor]:
         if self.options.fitting_images is not None:
             images = images.sample(self.options.fitting_images, self.options.seed)
@@ -69,7 +67,7 @@ class RandomNetworkDistillation(Detector[RndOptions]):
         return {**stages, **{f"error.{key}": tensor for key, tensor in error.state_dict().items()}}
 
     def _score(self, images: Tensor) -> Tensor:
-        distance: Tensor = self._error()(images)
+        distance: Tensor = self.from_state(self._error)(images)
         return distance
 
     def _architecture(self) -> str:
@@ -78,17 +76,15 @@ class RandomNetworkDistillation(Detector[RndOptions]):
         return "paper" if self.device.type == "cuda" else "small"
 
     def _error(self) -> PredictionError:
-        """Return the networks of the present state, built anew only where `fit` or `load` have replaced that."""
-        if self._built is None or self._built[0] is not self.state:
-            weights = {key.removeprefix("error."): w for key, w in self.state.items() if key.startswith("error.")}
-            target, predictor = (
-                [tuple(stage) for stage in self.state[f"{name}_stages"].tolist()] for name in ("target", "predictor")
-            )
-            with torch.device("meta"):  # no memory, no random numbers: every weight is assigned
-                error = PredictionError(weights["mean"], weights["deviation"], target, predictor)
-            error.load_state_dict(weights, assign=True)
-            self._built = self.state, error.eval().to(memory_format=torch.channels_last)
-        return self._built[1]
+        """Return the networks of the state."""
+        weights = {key.removeprefix("error."): w for key, w in self.state.items() if key.startswith("error.")}
+        target, predictor = (
+            [tuple(stage) for stage in self.state[f"{name}_stages"].tolist()] for name in ("target", "predictor")
+        )
+        with torch.device("meta"):  # no memory, no random numbers: every weight is assigned
+            error = PredictionError(weights["mean"], weights["deviation"], target, predictor)
+        error.load_state_dict(weights, assign=True)
+        return error.eval().to(memory_format=torch.channels_last)
 
     def _pairs(self, images: ImageSet) -> ImageSet:
         """Return images of twice as many channels: each image's own, then those of its perturbed twin."""
