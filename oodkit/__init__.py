@@ -47,6 +47,11 @@ _PUBLIC = {
     "compressor_versions": "oodkit.compression",
     "Density": "oodkit.density",
     "DensityOptions": "oodkit.options",
+    "PerturbationOptions": "oodkit.perturbation_options",
+    "SvdOptions": "oodkit.perturbation_options",
+    "DctOptions": "oodkit.perturbation_options",
+    "GaussianBlurOptions": "oodkit.perturbation_options",
+    "RandomOptions": "oodkit.perturbation_options",
     "Explanation": "oodkit.explanation",
     "fit_density": "oodkit.density",
     "load_density": "oodkit.density",
@@ -130,6 +135,13 @@ if TYPE_CHECKING:  # what __getattr__ resolves, for editors and mypy; a test hol
         DetectorOptions as DetectorOptions,
         ModelOptions as ModelOptions,
         Options as Options,
+    )
+    from oodkit.perturbation_options import (
+        DctOptions as DctOptions,
+        GaussianBlurOptions as GaussianBlurOptions,
+        PerturbationOptions as PerturbationOptions,
+        RandomOptions as RandomOptions,
+        SvdOptions as SvdOptions,
     )
     from oodkit.plugin import (
         INTERFACE_VERSION as INTERFACE_VERSION,

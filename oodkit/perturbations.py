@@ -6,7 +6,7 @@ called by name through `perturb`; `brightness` is its sweep of tables 1, 8 and 9
 
 import math
 from io import BytesIO
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -16,10 +16,9 @@ from torch.nn import functional as F
 
 from oodkit.errors import ImageError, OptionError
 from oodkit.images import check_images
+from oodkit.perturbation_options import Perturbation
 
 __all__ = ["Perturbation", "brightness", "dct", "gaussian_blur", "jpeg", "perturb", "random", "svd"]
-
-Perturbation = Literal["svd", "dct", "gaussian-blur", "random"]
 
 
 def perturb(images: Tensor, kind: Perturbation, generator: torch.Generator, strength: float | None = None) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from scipy import fft, ndimage, stats
 
+from oodkit import DctOptions, GaussianBlurOptions, RandomOptions, SvdOptions
 from oodkit.errors import ImageError, OptionError
 from oodkit.perturbations import brightness, dct, gaussian_blur, perturb, random, svd
 
@@ -140,6 +141,16 @@ def test_defaults_are_the_paper_s():
         assert torch.equal(perturb(images, "gaussian-blur", seeded()), gaussian_blur(images, 3, 0.8))
         assert torch.equal(perturb(images, "random", seeded()), random(images, seeded(), mu))
     assert torch.equal(perturb(grey, "gaussian-blur", seeded(), 2.0), gaussian_blur(grey, 3, 2.0))
+
+
+@pytest.mark.parametrize("kind", [DctOptions, GaussianBlurOptions, RandomOptions, SvdOptions])
+def test_an_option_s_default_is_the_function_s_own(kind):
+    images = torch.randint(256, (2, 1, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    by_option, by_itself = (
+        perturb(images, kind.perturbation, torch.Generator().manual_seed(1), strength)
+        for strength in (kind().strength, None)
+    )
+    assert torch.equal(by_option, by_itself)
 
 
 def test_of_equal_coefficients_the_first_is_kept():

@@ -1,21 +1,23 @@
 """Options of the likelihood ratio: the same for every perturbation, but for what its strength means."""
 
 from pathlib import Path
-from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from oodkit import DetectorOptions
+from oodkit import DctOptions, GaussianBlurOptions, PerturbationOptions, RandomOptions, SvdOptions
 
-__all__ = ["DctOptions", "GaussianBlurOptions", "LikelihoodRatioOptions", "RandomOptions", "SvdOptions"]
+__all__ = [
+    "DctRatioOptions",
+    "GaussianBlurRatioOptions",
+    "LikelihoodRatioOptions",
+    "RandomRatioOptions",
+    "SvdRatioOptions",
+]
 
 
-class LikelihoodRatioOptions(DetectorOptions):
+class LikelihoodRatioOptions(PerturbationOptions):
     """How the background model is made, and how both likelihoods are estimated."""
 
-    perturbation: ClassVar[Literal["svd", "dct", "gaussian-blur", "random"]]
-
-    strength: float | None = Field(None, description="Of the perturbation; None: its own default.")
     weight_decay: float | None = Field(
         None,
         ge=0,
@@ -32,41 +34,17 @@ class LikelihoodRatioOptions(DetectorOptions):
     samples: int = Field(20, ge=1, description="Importance samples, where the model's likelihood is sampled.")
 
 
-class RandomOptions(LikelihoodRatioOptions):
+class RandomRatioOptions(RandomOptions, LikelihoodRatioOptions):
     """The background sees values replaced at random, anew at every step."""
 
-    perturbation = "random"
 
-    strength: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="Probability μ that a value is replaced by a uniform 0..255; by default 0.3 for grey images and "
-        "0.2 for colour, which the paper chose by MNIST's AUROC.",
-    )
-
-
-class SvdOptions(LikelihoodRatioOptions):
+class SvdRatioOptions(SvdOptions, LikelihoodRatioOptions):
     """The background sees images without their smallest singular values."""
 
-    perturbation = "svd"
 
-    strength: int = Field(28, ge=0, description="Singular values of each channel that are dropped, the smallest first.")
-
-
-class DctOptions(LikelihoodRatioOptions):
+class DctRatioOptions(DctOptions, LikelihoodRatioOptions):
     """The background sees images made of few cosines."""
 
-    perturbation = "dct"
 
-    strength: int = Field(28, ge=1, description="DCT coefficients of each channel that are kept, the largest first.")
-
-
-class GaussianBlurOptions(LikelihoodRatioOptions):
+class GaussianBlurRatioOptions(GaussianBlurOptions, LikelihoodRatioOptions):
     """The background sees blurred images."""
-
-    perturbation = "gaussian-blur"
-
-    strength: float = Field(
-        0.8, gt=0, allow_inf_nan=False, description="σ in pixels of the Gaussian; its kernel is 3x3."
-    )

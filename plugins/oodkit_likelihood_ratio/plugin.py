@@ -5,10 +5,10 @@ from oodkit import DetectorSpec, hookimpl
 __all__ = ["oodkit_detectors"]
 
 SEEN = {  # by the background model: name -> options class, what it is shown
-    "random": ("RandomOptions", "images of which some values are random"),
-    "svd": ("SvdOptions", "images without their smallest singular values"),
-    "dct": ("DctOptions", "images made of few cosines"),
-    "gaussian-blur": ("GaussianBlurOptions", "blurred images"),
+    "random": ("RandomRatioOptions", "images of which some values are random"),
+    "svd": ("SvdRatioOptions", "images without their smallest singular values"),
+    "dct": ("DctRatioOptions", "images made of few cosines"),
+    "gaussian-blur": ("GaussianBlurRatioOptions", "blurred images"),
 }
 
 

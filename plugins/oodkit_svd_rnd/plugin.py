@@ -5,10 +5,10 @@ from oodkit import DetectorSpec, hookimpl
 __all__ = ["oodkit_detectors"]
 
 SEEN = {  # beside the training images: name -> options class, what they are told apart from
-    "svd": ("SvdOptions", "themselves without their smallest singular values"),
-    "dct": ("DctOptions", "themselves made of few cosines"),
-    "gaussian-blur": ("GaussianBlurOptions", "themselves blurred"),
-    "random": ("RandomOptions", "themselves with some values at random"),
+    "svd": ("RndSvdOptions", "themselves without their smallest singular values"),
+    "dct": ("RndDctOptions", "themselves made of few cosines"),
+    "gaussian-blur": ("RndGaussianBlurOptions", "themselves blurred"),
+    "random": ("RndRandomOptions", "themselves with some values at random"),
 }
 
 
