@@ -42,9 +42,9 @@ class CurvatureApproximation(ABC):
 
     @abstractmethod
     def sums(self, gradient: LayerGradient, number: int) -> dict[str, Tensor]:
-        """Return named sums over the batch's images, for pass `number` (0, 1, …); the core adds them up, in float64.
+        """Return named sums over the batch's images, for pass `number` (0, 1, …); the core adds them up.
 
-        `gradient`, and what `state` holds of earlier passes, have the model's dtype; `gradient.double()` is at hand.
+        `gradient`, and what `state` holds of earlier passes, are float64.
         """
 
     @abstractmethod
@@ -93,7 +93,9 @@ def fit_curvature(
             for gradients in in_batches(gradients_of, ours.images, batch_size, model.device):
                 for name, gradient in gradients.items():
                     for part in gradient.split():
-                        for key, value in approximations[name].sums(part, number).items():
+                        # float64: float32 products leave rounding errors in F's small eigenvalues, larger than the
+                        # damping
+                        for key, value in approximations[name].sums(part.double(), number).items():
                             total = totals[name].get(key)
                             totals[name][key] = value.double() if total is None else total.add_(value)
                 bar.advance()
@@ -102,9 +104,9 @@ def fit_curvature(
                 sums = {key: summed(value, len(images)) for key, value in totals.pop(name).items()}
                 if not all(t.isfinite().all() for t in sums.values()):
                     raise ImageError(f"gradients of layer {name!r} are not finite on the fitting images.")
-                learnt = approximation.end_pass(sums, len(images), number)
-                approximation.state |= {
-                    # what follows, scoring too, multiplies in the model's own precision
-                    key: value.to(model.dtype) if value.is_floating_point() else value
-                    for key, value in learnt.items()
-                }
+                approximation.state |= approximation.end_pass(sums, len(images), number)
+    for approximation in approximations.values():  # scoring multiplies in the model's own precision
+        approximation.state = {
+            key: value.to(model.dtype) if value.is_floating_point() else value
+            for key, value in approximation.state.items()
+        }

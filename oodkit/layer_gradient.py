@@ -22,6 +22,7 @@ class Patches:
         padding: zeros above and below, and left and right.
         ones: whether the layer has a bias, which sees a 1.
         last: of patches that several layers see, the filters that they were last multiplied with, and the product.
+        doubled: of such patches, the same in float64.
     """
 
     images: Tensor
@@ -31,11 +32,20 @@ class Patches:
     padding: tuple[int, ...] = (0, 0)
     ones: bool = False
     last: list[Tensor] | None = None
+    doubled: "Patches | None" = None
 
     @property
     def width(self) -> int:
         """I = C·k·k (+1)."""
         return self.images.shape[1] * self.kernel[0] * self.kernel[1] + self.ones
+
+    def double(self) -> "Patches":
+        """Return the same in float64; of patches that several layers see, one for all of them."""
+        if self.last is None:
+            return replace(self, images=self.images.double())
+        if self.doubled is None:
+            self.doubled = replace(self, images=self.images.double(), last=[])
+        return self.doubled
 
     def gathered(self) -> Tensor:
         """Return them side by side, (N, S, I)."""
@@ -120,13 +130,7 @@ class LayerGradient:
 
     def double(self) -> "LayerGradient":
         """Return the same gradients in float64."""
-        inputs = self._inputs
-        inputs = (
-            replace(inputs, images=inputs.images.double(), last=None)
-            if isinstance(inputs, Patches)
-            else inputs.double()
-        )
-        return LayerGradient(inputs, self.outputs.double(), self.factored)
+        return LayerGradient(self._inputs.double(), self.outputs.double(), self.factored)
 
     def dense(self) -> Tensor:
         """Return the gradients themselves, (N, O, I)."""
@@ -197,7 +201,11 @@ class LayerGradient:
 
     def _images(self, part: slice) -> "LayerGradient":
         inputs = self._inputs
-        inputs = replace(inputs, images=inputs.images[part], last=None) if isinstance(inputs, Patches) else inputs[part]
+        inputs = (
+            replace(inputs, images=inputs.images[part], last=None, doubled=None)
+            if isinstance(inputs, Patches)
+            else inputs[part]
+        )
         return LayerGradient(inputs, self.outputs[part], self.factored)
 
     def _parts(self) -> list["LayerGradient"]:

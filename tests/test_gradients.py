@@ -206,7 +206,7 @@ def test_layers_that_see_the_same_are_each_turned_by_their_own_matrices():
     mean, deviation = layer_gradients(model, random_images()).values()
     first, second = torch.randn(2, 4, 85, dtype=torch.float64)
     for gradient, turn in [(mean, first), (deviation, first), (deviation, second), (mean, first)]:
-        for part in (gradient, *gradient.split(2)):
+        for part in (gradient, gradient.double(), *gradient.split(2), *gradient.double().split(2)):
             assert_same(part.between(torch.eye(3).double(), turn).dense(), part.dense() @ turn.T)
 
 

@@ -41,8 +41,6 @@ class Ekfac(CurvatureApproximation):
                 f"eigendecomposition would take {36e-9 * widest**2:.2g} GB; choose smaller layers (layers=…), another "
                 "curvature such as diag, or a larger limit."
             )
-        # float64: float32 products leave rounding errors in the small eigenvalues of A, larger than the damping
-        gradient = gradient.double()
         h, d = gradient.inputs, gradient.outputs
         if not gradient.factored:  # a bare parameter, with no layer's input or output: E[sᵀ s] and E[s sᵀ]
             h = gradient.dense()

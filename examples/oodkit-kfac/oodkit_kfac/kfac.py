@@ -18,7 +18,6 @@ class Kfac(CurvatureApproximation):
 
     def sums(self, gradient: LayerGradient, number: int) -> dict[str, Tensor]:
         """Return the sums over images and positions of h hᵀ, (I, I), and of δ δᵀ, (O, O), and of positions."""
-        gradient = gradient.double()  # float32 would leave rounding errors in the small eigenvalues
         h, d = gradient.inputs.flatten(0, 1), gradient.outputs.flatten(0, 1)
         return {"inputs": h.T @ h, "outputs": d.T @ d, "positions": h.new_tensor(float(len(h)))}
 
