@@ -100,8 +100,8 @@ def test_refusals():
 
 
 def test_a_threshold_between_tied_pairs_is_found():
-    # ID and OOD tie at each score: the points of the curve lie on one line, and none may be left out.
-    assert fpr_at_tpr([0.0, 1.0], [0.0, 1.0], 0.5) == pytest.approx(0.5)
+    # ID and OOD tie at each score: the points of the curve lie on one line, and the middle one may not be left out.
+    assert fpr_at_tpr([0.0, 1.0, 2.0], [0.0, 1.0, 2.0], 0.5) == pytest.approx(2 / 3)
 
 
 # --- the paper's tables --------------------------------------------------------------------------------
