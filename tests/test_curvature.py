@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from oodkit import (
+    CurvatureApproximation,
     CurvatureOptions,
     DampingOptions,
     GenerativeModel,
@@ -96,6 +97,27 @@ def test_ekfac_is_the_dense_matrix(shape, seed, damping, relative):
     train, test = random_gradient(**shape, seed=seed), random_gradient(**shape, seed=seed + 100)
     ekfac = fitted(Ekfac, train, damping=damping, relative_damping=relative)
     assert_same(ekfac.quadratic_form(test), inverse_form(dense_ekfac(train, damping, relative), test))
+
+
+@pytest.mark.parametrize(("outputs", "inputs"), [(1, 600), (600, 1)])
+def test_ekfac_is_the_dense_matrix_of_layers_wider_than_a_block_of_its_sums(outputs, inputs):
+    """A and B are summed in three blocks of rows."""
+    train, test = random_gradient(9, 2, outputs, inputs), random_gradient(3, 2, outputs, inputs, seed=1)
+    ekfac = fitted(Ekfac, train, damping=1e-3, relative_damping=0.1)
+    assert_same(ekfac.quadratic_form(test), inverse_form(dense_ekfac(train, 1e-3, 0.1), test))
+
+
+@pytest.mark.parametrize("factored", [False, True])
+@pytest.mark.parametrize("number", [0, 1])
+def test_ekfac_s_sums_are_those_of_the_parts(number, factored):
+    gradient = random_gradient(5, 2, 3, 4)
+    if not factored:
+        gradient = LayerGradient.from_dense(gradient.dense())
+    ekfac = fitted(Ekfac, gradient)
+    parts = [ekfac.sums(part.double(), number) for part in gradient.split(2)]  # as fit_curvature does
+    assert len(parts) == 3
+    for key, value in ekfac.sums(gradient, number).items():
+        assert_same(sum(part[key] for part in parts), value)
 
 
 @few
@@ -278,6 +300,25 @@ def test_fitting_in_batches_is_fitting_to_all_gradients_at_once(kind):
 def test_the_state_has_the_model_s_dtype():
     for layer in fit_net(Ekfac, random_images(9), model=Net(torch.float32)).values():
         assert {t.dtype for t in layer.state.values()} == {torch.float32}
+
+
+class Counting(CurvatureApproximation):
+    """Learns how many images there were, and no more."""
+
+    def sums(self, gradient, number):
+        return {}
+
+    def end_pass(self, sums, count, number):
+        return {"count": torch.tensor(count)}
+
+    def quadratic_form(self, gradient):
+        return gradient.squared_norm()
+
+
+def test_whole_numbers_of_the_state_stay_whole():
+    layer = Counting(CurvatureOptions())
+    fit_curvature(Net(), ImageSet("images", "train", random_images(9)), {"linear": layer}, batch_size=4)
+    assert layer.state["count"].dtype == torch.int64 and int(layer.state["count"]) == 9
 
 
 def test_gradients_that_are_not_finite_are_refused():
