@@ -139,6 +139,9 @@ class LayerGradient:
     def between(self, left: Tensor, right: Tensor) -> "LayerGradient":
         """Return left s rightᵀ of each image's s, by whichever order of products is cheaper.
 
+        Layers that see the same patches are given the same product where they ask with equal `right`: change neither
+        it nor `right` in place.
+
         Args:
             left: (P, O).
             right: (Q, I).
