@@ -55,7 +55,7 @@ class Patches:
     def filtered(self, filters: Tensor) -> Tensor:
         """Return the product of each with each row of `filters`, (J, I), as (N, S, J): a convolution.
 
-        A library's convolution gathers no patches, and on a CPU is twice as fast as the product of matrices.
+        A library's convolution gathers no patches, and is often faster than its product of matrices.
         """
         if self.last is None:
             return self._convolved(filters)
