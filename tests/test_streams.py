@@ -48,6 +48,31 @@ def test_a_run_without_stderr_prints_its_results_and_nothing_else(sets):
     assert (run.returncode, printed[0]) == (0, "{")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_where_stdout_has_no_room_one_sentence_says_so(processes, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", processes)
+    with Path("/dev/full").open("w") as full:
+        listing = started("list", stdout=full, stderr=subprocess.PIPE)
+        _, said = listing.communicate(timeout=HANGS)
+    assert listing.returncode == 2
+    assert said.startswith("oodkit: results cannot be written to stdout (No space left on device)")
+    assert said.count("\n") == 1
+
+
+def test_a_run_without_stdout_is_made_all_the_same(sets):
+    run = subprocess.run(
+        ["sh", "-c", 'exec "$0" -m oodkit "$@" >&-', sys.executable, *BENCH],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(STUBS)])},
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=HANGS,
+        check=False,
+    )
+    assert (run.returncode, "Traceback" in run.stderr) == (0, False)
+    assert (sets / "run" / "results.jsonl").read_bytes().count(b"\n") == 2
+
+
 def test_a_pipe_that_is_not_stdout_is_not_taken_for_it(stub, sets, monkeypatch, capsys):
     def broken(self, images):
         raise BrokenPipeError

@@ -27,8 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
     Raises:
-        BrokenPipeError: a pipe of a plugin's, and not stdout.
+        OSError: a file or pipe of a plugin's, and not stdout.
     """
+    if sys.stdout is None:  # the program was started without one
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")
     arguments = list(sys.argv[1:] if argv is None else argv)
     # Read when torch is first imported: threads wait for each other a moment only before they sleep. Where other
     # programs want the same cores, torch's own long wait makes a run several times slower.
@@ -51,19 +53,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             say("oodkit: interrupted; the same command starts anew.")
         return 130
-    except BrokenPipeError:
-        if _stdout_is_open():  # another pipe's, of a plugin perhaps
+    except OSError:
+        failed = _error_of_stdout()
+        if failed is None:  # another file's or pipe's, of a plugin perhaps
             raise
-        discard(sys.stdout)  # its reader (`head`) has what it wanted
-        return 0
+        discard(sys.stdout)
+        if isinstance(failed, BrokenPipeError):  # its reader (`head`) has what it wanted
+            return 0
+        say(f"oodkit: results cannot be written to stdout ({failed.strerror}); send them elsewhere, or make room.")
+        return 2
 
 
-def _stdout_is_open() -> bool:
+def _error_of_stdout() -> OSError | None:
     try:
         print(flush=True)  # to flush alone tells nothing where the buffer is empty
-    except BrokenPipeError:
-        return False
-    return True
+    except OSError as error:
+        return error
+    return None
 
 
 def _keep_freed_memory() -> None:
