@@ -78,7 +78,7 @@ def say(text: str) -> None:
 
 
 def discard(stream: TextIO) -> None:
-    """Send to nowhere what is written to a closed pipe or a full disk from now on: flushing it at the end would fail."""
+    """Send to nowhere what is written to a closed pipe or full disk from now on: flushing it at the end would fail."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     with suppress(OSError):  # a stream without a file, as a program that calls `main` may have put there
         os.dup2(nowhere, stream.fileno())
