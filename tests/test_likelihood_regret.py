@@ -2,6 +2,8 @@
 
 import copy
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -183,7 +185,8 @@ def test_layers_with_a_rule_are_stacked(kind):
     encoders = EncoderPerImage(model, images)
     own = list(model.encoder.parameters())
     used = [p for p in own if kind != "reached" or p.ndim == 2]
-    expected = [(3, *p.shape) for p in used] if kind in STACKED else [tuple(p.shape) for p in used] * 3
+    shapes = [p.movedim(1, -1).shape if p.ndim == 4 else p.shape for p in used]  # channels last
+    expected = [(3, *shape) for shape in shapes] if kind in STACKED else [tuple(p.shape) for p in used] * 3
     assert [tuple(w.shape) for w in encoders.weights] == expected
     for ours, theirs in zip(encoders(images), model.encode(images), strict=True):
         torch.testing.assert_close(ours, theirs)
@@ -241,6 +244,45 @@ def test_regret_is_nothing_before_the_first_step_and_grows(name, rate, trained_v
     torch.testing.assert_close(none, torch.zeros(8), rtol=0, atol=0.01)
     assert (few > 0).all()
     assert more.mean() > few.mean()
+
+
+@pytest.mark.parametrize("name", ["lr-e", "lr-z"])
+def test_bfloat16_moves_scores_less_than_another_seed_does(name, trained_vae):
+    digits = oodkit.load_images("digits", limit=8, image_shape=(1, 32, 32)).images
+    images = torch.cat([digits, random_images(8)])
+    exact, rounded, other = [
+        oodkit.create_detector(name, trained_vae, steps=20, **options).fit(images).score(images)
+        for options in ({}, {"bfloat16": True}, {"seed": 1})
+    ]
+    assert not torch.equal(exact, rounded)
+    assert (rounded - exact).std() < (other - exact).std() / 4
+
+
+def test_an_encoder_of_many_weights_has_few_copies_at_once():
+    program = """
+import resource, torch, oodkit
+from torch import nn
+
+class Wide(oodkit.LatentVariableModel):
+    def __init__(self):
+        super().__init__((1, 8, 8), oodkit.ModelOptions())
+        self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 60000), nn.Linear(60000, 6))
+        self.decoder = nn.Linear(3, 64)
+
+    def encode(self, images):
+        return self.encoder(images / 255).chunk(2, 1)
+
+    def log_prob_given(self, images, z):
+        return -(self.decoder(z) - images.flatten(1) / 255).square().sum(1)
+
+images = torch.randint(0, 256, (64, 1, 8, 8), dtype=torch.uint8)
+detector = oodkit.create_detector("lr-e", Wide(), steps=1, samples=1).fit(images)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+detector.score(images)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert int(done.stdout) < 1800  # MiB; 64 copies with their moments take 4,200
 
 
 def test_regret_starts_from_the_score_of_nll():

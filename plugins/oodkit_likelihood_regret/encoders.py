@@ -14,7 +14,9 @@ from torch.nn import functional as F
 
 from oodkit import LatentVariableModel
 
-__all__ = ["EncoderPerImage"]
+__all__ = ["EncoderPerImage", "encoder_weights"]
+
+_Pair = tuple[int, int]
 
 
 class EncoderPerImage:
@@ -32,9 +34,7 @@ class EncoderPerImage:
     """
 
     def __init__(self, model: LatentVariableModel, images: Tensor) -> None:
-        encoder = _Encode(copy.deepcopy(model))
-        encoder.eval()
-        _mark_weights(encoder, images[:1])
+        encoder = _encoder(model, images[:1])
         self._encode = _stacked(encoder, images) or _Copies(encoder, len(images))
         self.weights = _weights(self._encode)
 
@@ -42,6 +42,11 @@ class EncoderPerImage:
         """Return mean and log-variance of q(z|x), (N, Z) each; image n passes through the weights n."""
         mean, log_variance = self._encode(images)
         return mean, log_variance
+
+
+def encoder_weights(model: LatentVariableModel, images: Tensor) -> list[nn.Parameter]:
+    """Return a copy of the weights that `encode` of `images` (uint8, (N, C, H, W)) uses."""
+    return _weights(_encoder(model, images))
 
 
 class _Encode(nn.Module):
@@ -69,8 +74,10 @@ class _Copies(nn.Module):
         return torch.cat(means), torch.cat(log_variances)
 
 
-def _mark_weights(encoder: nn.Module, images: Tensor) -> None:
-    """Let exactly those parameters require a gradient that the encoder's outputs depend on."""
+def _encoder(model: LatentVariableModel, images: Tensor) -> _Encode:
+    """Return a copy, in which exactly those parameters require a gradient that the encoder's outputs depend on."""
+    encoder = _Encode(copy.deepcopy(model))
+    encoder.eval()
     parameters = list(encoder.requires_grad_(True).parameters())
     with torch.enable_grad():
         outputs = sum(output.sum() for output in encoder(images))
@@ -78,6 +85,7 @@ def _mark_weights(encoder: nn.Module, images: Tensor) -> None:
         parameters, torch.autograd.grad(outputs, parameters, allow_unused=True), strict=True
     ):
         parameter.requires_grad_(gradient is not None)
+    return encoder
 
 
 def _weights(encoder: nn.Module) -> list[nn.Parameter]:
@@ -115,32 +123,75 @@ def _stack_layers(module: nn.Module, count: int) -> None:
 class _Product(torch.autograd.Function):
     """x @ wᵀ, of (N, S, I) and (N, O, I): the order of factors, forward and backward, that batched GEMM is quick at.
 
-    Autograd's own backward would return the weights' gradient transposed, to be copied before Adam reads it.
+    Autograd's own backward would return the weights' gradient transposed, to be copied before Adam reads it, and in
+    fresh memory; here it lies in `of_w`, (N, O, I), until the next backward pass.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor) -> Tensor:  # Any: torch's context
+    def forward(ctx: Any, x: Tensor, w: Tensor, of_w: Tensor) -> Tensor:  # Any: torch's context
         ctx.save_for_backward(x, w)
+        ctx.of_w = of_w
         return x @ w.mT
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor]:  # Any: as above
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None]:  # Any: as above
         x, w = ctx.saved_tensors
-        return gradient @ w if ctx.needs_input_grad[0] else None, gradient.mT @ x
+        torch.bmm(gradient.mT, x, out=ctx.of_w)
+        return gradient @ w if ctx.needs_input_grad[0] else None, ctx.of_w, None
+
+
+class _Patches(torch.autograd.Function):
+    """The patches of x (N, H, W, C) that a convolution's kernel meets, (N, H', W', k, k, C).
+
+    Channels last, so that a row of a patch is copied as one piece; `F.unfold` copies number by number.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: _Pair, stride: _Pair, dilation: _Pair) -> Tensor:  # Any: torch's context
+        ctx.shape, ctx.stride, ctx.dilation = x.shape, stride, dilation
+        size = [
+            (length - d * (k - 1) - 1) // step + 1
+            for length, k, step, d in zip(x.shape[1:3], kernel, stride, dilation, strict=True)
+        ]
+        n, h, w, c = x.stride()
+        strides = (n, h * stride[0], w * stride[1], h * dilation[0], w * dilation[1], c)
+        return x.as_strided((len(x), *size, *kernel, x.shape[3]), strides).contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # Any: as above
+        of_x = gradient.new_zeros(ctx.shape)
+        (_, high, wide, *kernel, _), (down, across) = gradient.shape, ctx.stride
+        for i in range(kernel[0]):
+            for j in range(kernel[1]):
+                top, left = i * ctx.dilation[0], j * ctx.dilation[1]
+                met = of_x[:, top : top + high * down : down, left : left + wide * across : across]
+                met.add_(gradient[:, :, :, i, j])
+        return of_x, None, None, None
 
 
 class _Layer(nn.Module):
-    """A layer whose weight and bias have the images as their first axis."""
+    """A layer whose weight and bias have the images as their first axis; a convolution's weight is channels last.
+
+    Attributes:
+        of_weight: where a product leaves the weight's gradient; fresh memory each step would cost more.
+    """
 
     def __init__(self, layer: Any, count: int) -> None:  # Any: a kind that has a rule
         super().__init__()
         self.rule = _RULES[type(layer)]
-        self.weight = _repeat(layer.weight, count)
+        weight = layer.weight.movedim(1, -1) if isinstance(layer, nn.Conv2d) else layer.weight
+        self.weight = _repeat(weight, count)
         self.bias = _repeat(layer.bias, count) if layer.bias is not None else None
+        self.of_weight = torch.empty_like(self.weight, requires_grad=False)
         self.layer = layer.requires_grad_(False)  # its settings and buffers
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.rule(self.layer, x, self.weight, self.bias)
+        return self.rule(self, self.layer, x)
+
+    def product(self, x: Tensor, groups: int = 1) -> Tensor:
+        """Return x (N·G, S, I) times each image's weights, (N·G, S, O/G)."""
+        shape = (len(x), self.weight.shape[1] // groups, -1)
+        return _Product.apply(x, self.weight.view(shape), self.of_weight.view(shape))
 
 
 def _repeat(parameter: Tensor, count: int) -> nn.Parameter:
@@ -148,40 +199,41 @@ def _repeat(parameter: Tensor, count: int) -> nn.Parameter:
     return nn.Parameter(repeated.clone(memory_format=torch.contiguous_format))
 
 
-def _linear(layer: nn.Linear, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    y = _Product.apply(x.reshape(len(weight), -1, layer.in_features), weight)  # (N, S, O)
-    y = y if bias is None else y + bias.unsqueeze(1)
+def _linear(own: _Layer, layer: nn.Linear, x: Tensor) -> Tensor:
+    y = own.product(x.reshape(len(own.weight), -1, layer.in_features))  # (N, S, O)
+    y = y if own.bias is None else y + own.bias.unsqueeze(1)
     return y.view(*x.shape[:-1], layer.out_features)
 
 
-def _conv(layer: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _conv(own: _Layer, layer: nn.Conv2d, x: Tensor) -> Tensor:
     # the padding that the layer itself uses, whether given as numbers, "same", or with another mode than zeros
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    x = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
-    reach = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
-    size = [(s - r - 1) // step + 1 for s, r, step in zip(x.shape[2:], reach, layer.stride, strict=True)]
-    patches = F.unfold(x, layer.kernel_size, dilation=layer.dilation, stride=layer.stride)  # (N, C·k·k, S)
-    groups, rows = layer.groups, len(weight) * layer.groups  # a group is a product of its own
-    y = _Product.apply(
-        patches.reshape(rows, -1, patches.shape[2]).mT, weight.view(rows, layer.out_channels // groups, -1)
-    )
-    y = y.mT.reshape(len(weight), layer.out_channels, *size)  # (N·G, S, O/G) -> (N, O, H, W)
-    return y if bias is None else y + bias[:, :, None, None]
+    x = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode).permute(0, 2, 3, 1)
+    patches = _Patches.apply(x, layer.kernel_size, layer.stride, layer.dilation)
+    (n, high, wide), groups = patches.shape[:3], layer.groups
+    if groups == 1:
+        y = own.product(patches.view(n, high * wide, -1))
+    else:  # a group is a product of its own
+        patches = patches.unflatten(-1, (groups, -1)).movedim(5, 1)  # (N, G, H', W', k, k, C/G)
+        y = own.product(patches.reshape(n * groups, high * wide, -1), groups)
+        y = y.unflatten(0, (n, groups)).transpose(1, 2).flatten(2)
+    y = y if own.bias is None else y + own.bias.unsqueeze(1)
+    return y.view(n, high, wide, -1).permute(0, 3, 1, 2)
 
 
-def _batch_norm(layer: nn.BatchNorm2d, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    scale = weight * (layer.running_var + layer.eps).rsqrt()  # evaluation mode: an affine map
-    return _affine(x, scale, bias - layer.running_mean * scale)
+def _batch_norm(own: _Layer, layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    scale = own.weight * (layer.running_var + layer.eps).rsqrt()  # evaluation mode: an affine map
+    return _affine(x, scale, own.bias - layer.running_mean * scale)
 
 
-def _group_norm(layer: nn.GroupNorm, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return _affine(F.group_norm(x, layer.num_groups, eps=layer.eps), weight, bias)
+def _group_norm(own: _Layer, layer: nn.GroupNorm, x: Tensor) -> Tensor:
+    return _affine(F.group_norm(x, layer.num_groups, eps=layer.eps), own.weight, own.bias)
 
 
-def _layer_norm(layer: nn.LayerNorm, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _layer_norm(own: _Layer, layer: nn.LayerNorm, x: Tensor) -> Tensor:
     y = F.layer_norm(x, layer.normalized_shape, eps=layer.eps)
-    y = y.reshape(len(weight), -1, *layer.normalized_shape) * weight.unsqueeze(1)
-    return (y if bias is None else y + bias.unsqueeze(1)).view_as(x)
+    y = y.reshape(len(own.weight), -1, *layer.normalized_shape) * own.weight.unsqueeze(1)
+    return (y if own.bias is None else y + own.bias.unsqueeze(1)).view_as(x)
 
 
 def _affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -190,7 +242,7 @@ def _affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return torch.addcmul(shift.view(shape), x, scale.view(shape))
 
 
-_RULES: dict[type[nn.Module], Callable[[Any, Tensor, Any, Any], Tensor]] = {  # Any: the kind of its key, its weights
+_RULES: dict[type[nn.Module], Callable[[_Layer, Any, Tensor], Tensor]] = {  # Any: the kind of its key
     nn.Linear: _linear,
     nn.Conv2d: _conv,
     nn.BatchNorm1d: _batch_norm,

@@ -148,8 +148,10 @@ def _describe(logits: Tensor, values: Tensor, p: Tensor) -> tuple[Tensor, Tensor
 
 def _parts(maps: Tensor, weight: Tensor, images: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield logits (n, H, W, C, 256) and values (n, H, W, C), few images at a time."""
-    logits = weight.shape[1] * maps.shape[2] * maps.shape[3] * 4  # of one image
-    budget = 2**19 * torch.get_num_threads() if maps.device.type == "cpu" else 2**27  # a cache; half a gigabyte
+    device = maps.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else maps.dtype
+    logits = weight.shape[1] * maps.shape[2] * maps.shape[3] * 4 * dtype.itemsize  # bytes of one image's
+    budget = 2**21 * torch.get_num_threads() if device == "cpu" else 2**29  # a cache; half a gigabyte
     size = max(1, budget // logits)
     for part, of_part in zip(maps.split(size), images.split(size), strict=True):
         yield _by_subpixel(F.conv_transpose2d(part, weight, stride=2, padding=1)), _values(of_part)
