@@ -16,6 +16,9 @@ from torch.nn import functional as F
 __all__ = ["LEVELS", "Described", "describe_categorical", "log_categorical"]
 
 LEVELS = 256  # values of a sub-pixel
+# Joins probabilities before they are multiplied: of a trained model many are subnormal numbers, below 1e-38, which
+# processors multiply some hundred times slower than others. It is far below the rounding of what it joins.
+SPECK = 1e-30
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ def log_categorical(maps: Tensor, last: nn.ConvTranspose2d, images: Tensor) -> T
         images: uint8, (N, C, H, W).
     """
     if torch.is_grad_enabled() and last.weight.requires_grad:  # training, or the layer itself is scored
-        logits = _by_subpixel(last(maps))
+        logits = _by_subpixel(_WithSpeck.apply(last(maps)))
         loss = F.cross_entropy(logits.flatten(0, 3), _values(images).flatten(), reduction="none")
         return -loss.view(len(images), -1).sum(1)
     if torch.is_grad_enabled() and maps.requires_grad:
@@ -86,6 +89,8 @@ class _LogCategorical(torch.autograd.Function):
             p = logits.softmax(-1)
             described = _describe(logits, values, p) if describe else ()
             log_p = -described[0] if describe else _log_chosen(logits, values, p)
+            if not describe:
+                p.add_(SPECK)
             places = torch.arange(0, p.numel(), LEVELS, device=p.device) + values.flatten()
             error = p.view(-1).index_add_(0, places, p.new_full((), -1.0).expand(len(places))).view_as(p)
             # of −log p: the sign joins the factor, which is one number an image
@@ -126,6 +131,25 @@ class _OnlyOnce(torch.autograd.Function):
         )
 
 
+class _WithSpeck(torch.autograd.Function):
+    """The same logits; their gradient, probabilities less ones, with `SPECK`."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits: Tensor) -> Tensor:
+        return logits.view_as(logits)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:  # Any: torch's
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # Any: torch's
+        # In place where nobody differentiates it again: it is as wide as the logits, and nothing else holds it.
+        return gradient + SPECK if torch.is_grad_enabled() else gradient.add_(SPECK)
+
+
 def _log_chosen(logits: Tensor, values: Tensor, p: Tensor) -> Tensor:
     """Return log p of each sub-pixel's value, (N, H, W, C), of logits whose softmax is `p`."""
     chosen = p.gather(-1, values.unsqueeze(-1)).squeeze(-1)
@@ -142,6 +166,7 @@ def _describe(logits: Tensor, values: Tensor, p: Tensor) -> tuple[Tensor, Tensor
     """Return the three of `Described`; the logits, whose last use this is, are overwritten."""
     levels = torch.arange(LEVELS, dtype=p.dtype, device=p.device) / (LEVELS - 1)
     nll = -_log_chosen(logits, values, p)
+    p.add_(SPECK)
     log_total = logits.gather(-1, values.unsqueeze(-1)).squeeze(-1) + nll  # log Σ exp(logit)
     return nll, p @ levels, log_total - logits.mul_(p).sum(-1)
 
