@@ -17,8 +17,10 @@ the ratio to the floor of the same round and model, at each contender's best bat
 - `nll loop`: the importance-weighted likelihood, one image and one sample at a time.
 - `training`: steps of the optimizer, each of a batch.
 
-The models have the paper's sizes and no training: time does not depend on the weights. `peak` is the largest memory of
-a process that fits, and then scores 256 images at once, less what it held before.
+The models have the paper's sizes and no training, and the images are noise; `--model FILE=SET` takes a model that
+`oodkit train` wrote and real images instead. Time depends on both: a trained decoder gives subnormal probabilities,
+which processors multiply slowly, and noise does not compress. `peak` is the largest memory of a process that fits, and
+then scores 256 images at once, less what it held before.
 """
 
 import argparse
@@ -72,6 +74,25 @@ def random_images(count: int, shape: tuple[int, int, int], seed: int = 0) -> Ten
     return torch.randint(256, (count, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
 
+def model_of(kind: str, device: torch.device | str) -> oodkit.GenerativeModel:
+    """Return one of MODELS, or that of FILE=SET."""
+    if kind not in MODELS:
+        return oodkit.load_model(kind.partition("=")[0], device=device)
+    name, shape = MODELS[kind]
+    model = oodkit.create_model(name, shape, device=device).eval()
+    with torch.no_grad():
+        model.log_prob(images_of(kind, "train", 8, shape).to(device))  # actnorm takes its scales from data
+    return model
+
+
+def images_of(kind: str, split: str, count: int, shape: tuple[int, int, int]) -> Tensor:
+    """Return noise for one of MODELS, images of SET for FILE=SET, uint8 (N, C, H, W)."""
+    if kind in MODELS:
+        return random_images(count, shape, seed=1 if split == "train" else 2)
+    images = oodkit.load_images(kind.partition("=")[2], split, limit=count, image_shape=shape).images
+    return images.repeat(-(-count // len(images)), 1, 1, 1)[:count]
+
+
 def make_detector(name: str, model: oodkit.GenerativeModel, batch_size: int) -> oodkit.Detector:
     """Return a detector, not fitted; one that trains networks does so for no epoch."""
     options = {"epochs": 0} if name.startswith(TRAINS) else {}
@@ -101,12 +122,11 @@ class Contenders:
     """What is timed: functions of a batch of images on the device, by name."""
 
     def __init__(self, kind: str, detectors: list[str], device: torch.device, peers: bool) -> None:
-        name, self.shape = MODELS[kind]
-        self.model = oodkit.create_model(name, self.shape, device=device).eval()
-        with torch.no_grad():
-            self.model.log_prob(random_images(8, self.shape).to(device))  # actnorm takes its scales from data
+        self.kind = kind
+        self.model = model_of(kind, device)
+        self.shape = self.model.image_shape
         self.layers = self.model.curvature_layers()
-        fitting = random_images(FIT_IMAGES, self.shape, seed=1)
+        fitting = images_of(kind, "train", FIT_IMAGES, self.shape)
         self.detectors = {}
         self.fit_seconds = {}
         self.peaks = detectors != ["all"]  # a process for each would take longer than all else
@@ -228,8 +248,7 @@ class Contenders:
 
         logging.disable(logging.WARNING)
         folder, task = tempfile.mkdtemp(), MinusLogProb()
-        name, shape = self.model.name, self.shape
-        twin = oodkit.create_model(name, shape, device="cpu").eval()
+        twin = model_of(self.kind, "cpu")
         twin.load_state_dict(self.model.state_dict())
         analyzer = Analyzer("speed", prepare_model(twin, task), task, cpu=True, disable_tqdm=True, output_dir=folder)
         analyzer.set_dataloader_kwargs(DataLoaderKwargs(num_workers=0))
@@ -326,7 +345,7 @@ def operations(work: Callable[[Tensor], object], images: Tensor) -> float:
 def measure(contenders: Contenders, batches: list[int], rounds: int, images: int) -> dict[str, dict[int, list[float]]]:
     """Return images/s of each contender and batch size, one number for each round; the first round warms up."""
     device = contenders.model.device
-    data = random_images(max(*batches, images), contenders.shape, seed=2).to(device)
+    data = images_of(contenders.kind, "test", max(*batches, images), contenders.shape).to(device)
     speeds: dict[str, dict[int, list[float]]] = {name: {} for name in contenders.work}
     for number in range(rounds + 1):
         for name, work in contenders.work.items():
@@ -349,14 +368,11 @@ def sizes(name: str, batches: list[int]) -> list[int]:
 
 def peak_memory(kind: str, detector: str, queue: "multiprocessing.Queue[float]") -> None:
     """Put, into `queue`, the megabytes that fitting and scoring 256 images at once add to a process."""
-    name, shape = MODELS[kind]
-    model = oodkit.create_model(name, shape, device="cpu").eval()
-    with torch.no_grad():
-        model.log_prob(random_images(8, shape))
+    model = model_of(kind, "cpu")
     Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts again from what is held now
     before = peak_kilobytes()
-    fitted = make_detector(detector, model, 256).fit(random_images(FIT_IMAGES, shape))
-    fitted.score(random_images(256, shape))
+    fitted = make_detector(detector, model, 256).fit(images_of(kind, "train", FIT_IMAGES, model.image_shape))
+    fitted.score(images_of(kind, "test", 256, model.image_shape))
     queue.put((peak_kilobytes() - before) / 1024)
 
 
@@ -389,7 +405,7 @@ def report(
             "by_batch": {b: round(statistics.median(v), 2) for b, v in speeds[name].items()},
         }
         if name not in ONE_BY_ONE | {"kronfluence", "nngeometry"}:
-            images_counted = random_images(16, contenders.shape).to(contenders.model.device)
+            images_counted = images_of(kind, "test", 16, contenders.shape).to(contenders.model.device)
             counts = [count(contenders.work[name], images_counted) for count in (operations, traffic)]
             row["megaflops_an_image"], row["megabytes_an_image"] = (round(count, 1) for count in counts)
             row["share_of_sgemm"], row["share_of_copying"] = (
@@ -440,7 +456,9 @@ def show(rows: list[dict[str, Any]]) -> None:
 def main() -> None:
     """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--model", default="", help=f"of {', '.join(MODELS)} [{','.join(USUAL)}; --quick: the first]")
+    parser.add_argument(
+        "--model", default="", help=f"of {', '.join(MODELS)} [{','.join(USUAL)}; --quick: the first], or FILE=SET"
+    )
     parser.add_argument("--detector", default=",".join(DETECTORS), help="`rose-ekfac` must be among them; or `all`")
     parser.add_argument("--batch", default="", help="batch sizes [1,4,16,64,256,1024; --quick: 1,16,64]")
     parser.add_argument("--rounds", type=int, default=5)

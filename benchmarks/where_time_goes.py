@@ -2,8 +2,8 @@
 
     python benchmarks/where_time_goes.py [--model vae-grey] [--detector rose-ekfac,elbo] [--batch 64] [--threads 2]
 
-The models of speed.py, random images, ten batches after a first that warms up. An operation's time is its own, without
-that of the operations that it calls; on a GPU, that of its kernels.
+The models of speed.py and its images (noise, or those of --model FILE=SET), ten batches after a first that warms up. An
+operation's time is its own, without that of the operations that it calls; on a GPU, that of its kernels.
 """
 
 import argparse
@@ -11,10 +11,9 @@ from collections import Counter
 from datetime import date
 
 import torch
-from speed import FIT_IMAGES, MODELS, make_detector, random_images
+from speed import FIT_IMAGES, MODELS, images_of, make_detector, model_of
 from torch.profiler import ProfilerActivity, profile
 
-import oodkit
 from oodkit.device import device_name, resolve_device
 
 # the first kind whose words are found in an operation's name
@@ -38,7 +37,7 @@ def kind_of(operation: str) -> str:
 def main() -> None:
     """Print one table for each detector."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--model", default="vae-grey", help=f"of {', '.join(MODELS)}")
+    parser.add_argument("--model", default="vae-grey", help=f"of {', '.join(MODELS)}, or FILE=SET")
     parser.add_argument("--detector", default="rose-ekfac,rose-diag,elbo")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -46,15 +45,13 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     device = resolve_device(args.device)
-    name, shape = MODELS[args.model]
-    model = oodkit.create_model(name, shape, device=device).eval()
-    with torch.no_grad():
-        model.log_prob(random_images(8, shape).to(device))  # actnorm takes its scales from data
+    model = model_of(args.model, device)
+    fitting = images_of(args.model, "train", FIT_IMAGES, model.image_shape)
+    images = images_of(args.model, "test", 10 * args.batch, model.image_shape)
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
     print(f"{date.today()}, {device_name(device)}, torch {torch.__version__}, {args.model}, batches of {args.batch}")
     for detector_name in args.detector.split(","):
-        detector = make_detector(detector_name, model, args.batch).fit(random_images(FIT_IMAGES, shape, seed=1))
-        images = random_images(10 * args.batch, shape)
+        detector = make_detector(detector_name, model, args.batch).fit(fitting)
         detector.score(images[: args.batch])
         with profile(activities=activities) as profiled:
             detector.score(images)
