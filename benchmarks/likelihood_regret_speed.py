@@ -161,6 +161,12 @@ def main() -> None:
         ratios = [a / b for a, b in zip(speeds[one], speeds[other], strict=True)]
         name = f"{one} / {other}"
         print(f"{name:23s} {statistics.median(ratios):9.4f}, rounds {min(ratios):.4f} to {max(ratios):.4f}")
+    if args.model:
+        other = oodkit.create_detector("lr-e", model, images_at_once=count, batch_size=count, seed=1).fit(images)
+        exact = regret.score(images)
+        moved = {"bfloat16": low.score(images) - exact, "another seed": other.score(images) - exact}
+        changes = ", ".join(f"{name} moves them by {change.std():.2f}" for name, change in moved.items())
+        print(f"scores of lr-e on these images, nats: deviation {exact.std():.1f}; {changes} (deviation)")
 
 
 if __name__ == "__main__":
