@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
@@ -21,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from oodkit.arrays import AnyArray, images_of, load_array_file
 from oodkit.errors import DataNotFoundError, ImageError, OptionError, PluginError, UnknownNameError
 from oodkit.images import DatasetRequest, ImageSet, Shape, draw_indices
+from oodkit.labels import as_labels, read_label
 from oodkit.pictures import Prepared, Refused, load_pictures, prepare, quiet_pillow, stack
 from oodkit.registry import load_target, registry
 
@@ -223,20 +223,17 @@ def _from_torch(
     else:
         drawn = draw_indices(len(source), limit, seed)
         items, total = (source[i] for i in drawn.tolist()), len(drawn)
-    labels: list[int | None] = []
+    labels: list[int | str | None] = []
 
     def prepared() -> Iterator[Prepared | Refused]:
         for i, item in enumerate(items):
-            image, label = (
-                (item[0], item[1] if len(item) > 1 else None) if isinstance(item, (tuple, list)) else (item, None)
-            )
-            labels.append(_as_int(label))
+            image, label = _image_and_label(item)
+            labels.append(read_label(label))
             yield prepare(f"image {i}", _as_picture(image, f"{name}, image {i}"), image_shape, crop)
 
     with quiet_pillow():
         made = stack(name, prepared(), image_shape, total)
-    known = [labels[i] for i in made.kept.tolist()]
-    numbers = None if any(n is None for n in known) else torch.tensor(known, dtype=torch.int64)
+    numbers = as_labels(name, [labels[i] for i in made.kept.tolist()])
     images = ImageSet(name, split, made.images, numbers, kind + first, made.steps, made.skipped)
     return images if limit is None or drawn is not None else images.sample(limit, seed)
 
@@ -328,18 +325,20 @@ def _from_hugging_face(
 
 
 def _loader_items(loader: DataLoader[Any]) -> Iterator[Any]:  # Any: as above
-    """Yield image by image what the loader gives batch by batch."""
+    """Yield image by image, with its label, what the loader gives batch by batch or, with batch_size=None, as it is."""
     for batch in loader:
-        if isinstance(batch, (tuple, list)) and len(batch) > 1:
-            yield from zip(batch[0], batch[1], strict=True)
-        else:
-            yield from batch[0] if isinstance(batch, (tuple, list)) else batch
+        images, labels = _image_and_label(batch)
+        if loader.batch_sampler is None and (isinstance(images, Image.Image) or getattr(images, "ndim", 4) < 4):
+            yield images, labels
+            continue
+        one_each = isinstance(labels, (Tensor, np.ndarray, tuple, list)) and len(labels) == len(images)
+        yield from zip(images, labels if one_each else [labels] * len(images), strict=True)
 
 
-def _as_int(label: object) -> int | None:
-    if isinstance(label, Tensor) and label.ndim == 0 and not label.is_floating_point():
-        return int(label)
-    return int(label) if isinstance(label, (int, np.integer)) else None
+def _image_and_label(item: Any) -> tuple[Any, Any]:  # Any: as above
+    if not isinstance(item, (tuple, list)):
+        return item, None
+    return item[0], item[1] if len(item) > 1 else None
 
 
 def _as_picture(image: object, name: str) -> Image.Image:

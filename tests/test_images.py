@@ -179,6 +179,55 @@ def test_labels_are_kept(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "labels",
+    [
+        [3.0, 1.0, 0.0],
+        list(torch.tensor([[3.0], [1.0], [0.0]])),
+        list(np.array([[3], [1], [0]], np.uint8)),
+        [np.int64(3), np.int64(1), np.int64(0)],
+    ],
+)
+def test_whole_numbers_are_labels_in_whatever_form(labels):
+    x = random_images(3)
+    assert load_images(Items(list(zip(x, labels, strict=True)))).labels.tolist() == [3, 1, 0]
+    assert load_images(DataLoader(Items(list(zip(x, labels, strict=True))), batch_size=2)).labels.tolist() == [3, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (["cat", "dog", "cat"], "image 0 has 'cat'"),
+        ([0, 1, 1.5], "image 2 has 1.5"),
+        ([0, float("nan"), 1], "image 1 has nan"),
+        ([0, 2**63, 1], "image 1 has 9223372036854775808"),
+        ([2, None, 1], "image 1 has none"),
+        (list(torch.zeros(3, 40)), r"image 0 has a Tensor of shape \(40,\)"),
+        ([{"boxes": []}] * 3, "image 0 has a dict"),
+    ],
+)
+def test_labels_of_a_data_set_that_are_no_whole_numbers_are_left_out_with_a_word(labels, words):
+    x = random_images(3)
+    with pytest.warns(UserWarning, match=f"^Items: {words}; labels are whole numbers, so all are left out"):
+        loaded = load_images(Items(list(zip(x, labels, strict=True))))
+    assert loaded.labels is None and len(loaded) == 3
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_loader_that_makes_no_batches(labelled):
+    x, labels = random_images(3, channels=3), torch.tensor([2, 0, 1])
+    loaded = load_images(DataLoader(TensorDataset(x, labels) if labelled else Items(list(x)), batch_size=None))
+    assert torch.equal(loaded.images, x)
+    assert loaded.labels.tolist() == [2, 0, 1] if labelled else loaded.labels is None
+
+
+def test_a_loader_may_give_targets_of_any_kind_beside_its_images():
+    x, boxes = random_images(3), [{"box": torch.zeros(4)}] * 3
+    with pytest.warns(UserWarning, match="image 0 has a dict"):
+        loaded = load_images(DataLoader(Items(list(zip(x, boxes, strict=True))), batch_size=3))
+    assert loaded.labels is None and len(loaded) == 3
+
+
+@pytest.mark.parametrize(
     ("labels", "words"),
     [
         ([0.0, 1.0, 2.0], r"labels are float64; save whole numbers, which labels\.astype\('int64'\) makes of them"),
