@@ -38,7 +38,7 @@ def open_pictures(path: Path | Sequence[Path], split: str, opened: ExitStack) ->
 
     Raises:
         DataNotFoundError: a file of the list is not there, or the split is not.
-        ImageError: no .zip, or a damaged one.
+        ImageError: no .zip, a damaged one, or one body under several names.
     """
     if not isinstance(path, Path):
         missing = next((p for p in path if not p.is_file()), None)
@@ -54,6 +54,8 @@ def open_pictures(path: Path | Sequence[Path], split: str, opened: ExitStack) ->
         archive = opened.enter_context(ZipFile(path))
     except Exception as error:  # untrusted bytes: zipfile raises nearly anything
         raise ImageError(f"{path}: not a .zip, or damaged ({error}); make or download it anew.") from error
+    if sum(member.compress_size for member in archive.infolist()) > path.stat().st_size:
+        raise ImageError(f"{path}: its files lie over each other, as in a zip bomb; pack them anew if they are yours.")
     members = sorted((m for m in archive.infolist() if _is_picture(m.filename)), key=lambda m: m.filename)
     files = PictureFiles(
         [m.filename for m in members], lambda i: members[i].file_size, lambda i: _read_member(archive, members[i])

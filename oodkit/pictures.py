@@ -9,8 +9,9 @@ first.
 import io
 import os
 import warnings
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -26,20 +27,19 @@ from torch import Tensor
 from oodkit.errors import ImageError, in_one_line
 from oodkit.images import ImageSet, Shape, draw_indices
 from oodkit.picture_files import SUFFIXES, PictureFiles, open_pictures
+from oodkit.picture_limits import MAX_PIXELS, open_picture, tile_pixels
 
 __all__ = ["Prepared", "Refused", "Stack", "load_pictures", "prepare", "quiet_pillow", "stack"]
 
 Pixels: TypeAlias = NDArray[np.uint8]
+Way: TypeAlias = tuple["Plan", str, int]  # how pictures came to be: their plan, format and channels
 
-# Pillow knows more formats; those that run other programs (EPS) or that no data set uses are not worth it.
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000")
-MAX_PIXELS = 80_000_000  # of one picture; below the size at which Pillow warns by itself
 # Several of up to this size are decoded at a time, a camera's 12 megapixels among them; larger ones one by one.
 SMALL_PIXELS, SMALL_BYTES = 12_500_000, 32 * 2**20
 MAX_SET_BYTES = 16 * 2**30  # of all images together
 JPEG = "JPEG of quality "  # then libjpeg's number
 THREADS = 8  # that decode small pictures, at most
-CHUNK = 2048  # pictures that are decoded before the next look at memory and at Ctrl-C
+AHEAD = 64  # pictures that are decoded before those in front of them are taken
 
 
 @dataclass(frozen=True)
@@ -217,33 +217,46 @@ def stack(name: str, prepared: Iterable[Prepared | Refused], image_shape: Shape 
                 "change image_shape."
             )
         _check_memory(name, total, image_shape)
-    ready: list[Prepared] = []
+    images: Pixels = np.empty((0, 1, 0, 0), np.uint8)
+    first: Prepared | None = None
     kept: list[int] = []
+    ways: set[Way] = set()
     refused: list[Refused] = []
     for i, one in enumerate(prepared):
         if isinstance(one, Refused):
             refused.append(one)
             continue
-        _check_memory(name, max(total, len(ready) + 1), one.pixels.shape)  # how many a stream gives is not known before
-        if ready and one.pixels.shape[1:] != ready[0].pixels.shape[1:]:
+        _check_memory(name, max(total, len(kept) + 1), one.pixels.shape)  # how many a stream gives is not known before
+        first = first or one
+        if one.pixels.shape[1:] != first.pixels.shape[1:]:
             raise ImageError(
-                f"{name}: pictures differ in size ({_size_of(ready[0])}, {_size_of(one)}); "
+                f"{name}: pictures differ in size ({_size_of(first)}, {_size_of(one)}); "
                 "say which size you want with image_shape=(C, H, W), or --resize."
             )
-        ready.append(one)
+        images = _with_room(images, len(kept), total, one.pixels.shape)
+        images[len(kept)] = one.pixels  # one grey channel broadcasts to three
+        ways.add((one.plan, one.format, one.pixels.shape[0]))
         kept.append(i)
     skipped = tuple(f"{in_one_line(r.name)}: skipped, {in_one_line(r.reason)}." for r in refused)
-    if not ready:
+    if not kept:
         if not refused:
             raise ImageError(f"{name}: no picture can be read; there are none.")
         reason = f"{in_one_line(refused[0].name)}: {in_one_line(refused[0].reason)}."
         alone = refused[0].name == name  # a picture that is no folder's
         raise ImageError(reason if alone else f"{name}: no picture can be read; the first is {reason}")
-    channels = max(one.pixels.shape[0] for one in ready)
-    images = np.empty((len(ready), channels, *ready[0].pixels.shape[1:]), dtype=np.uint8)
-    for row, one in zip(images, ready, strict=True):
-        row[...] = one.pixels  # one grey channel broadcasts to three
-    return Stack(torch.from_numpy(images), torch.tensor(kept), _steps(ready, channels), skipped)
+    return Stack(torch.from_numpy(images[: len(kept)]), torch.tensor(kept), _steps(ways, images.shape[1]), skipped)
+
+
+def _with_room(images: Pixels, used: int, total: int, shape: tuple[int, ...]) -> Pixels:
+    """Return `images`, or a copy of its first `used`, with room for one more of `shape` (C, H, W), grey or colour."""
+    channels = max(images.shape[1], shape[0])
+    room = len(images) if used < len(images) else max(total, 2 * used)
+    if (room, channels) == images.shape[:2]:
+        return images
+    copy = np.empty((room, channels, *shape[1:]), np.uint8)  # takes memory where it is written to
+    if used:
+        copy[:used] = images[:used]
+    return copy
 
 
 def _size_of(one: Prepared) -> str:
@@ -259,13 +272,13 @@ def _check_memory(name: str, total: int, shape: Sequence[int]) -> None:
         )
 
 
-def _steps(ready: list[Prepared], channels: int) -> tuple[str, ...]:
+def _steps(ways: Collection[Way], channels: int) -> tuple[str, ...]:
     """Return what was done, in order, in as many words for ten thousand pictures as for one."""
-    formats = sorted({one.format for one in ready} - {""})
+    formats = sorted({form for _, form, _ in ways} - {""})
     if len(jpeg := [text for text in formats if text.startswith(JPEG)]) > 1:
         formats = sorted({*formats} - {*jpeg} | {"JPEG of various quality"})
     steps = [f"decoded from {', '.join(formats)}"] if formats else []
-    plans = {id(one.plan): one.plan for one in ready}.values()  # equal ones are one object: `plan` is cached
+    plans = {how for how, _, _ in ways}
     for verb in ("8 bits", "PIL RGB", "grey (PIL L)", "bilinear", "centre crop", "repeat"):
         details = {p.steps[verb] for p in plans if verb in p.steps}
         if len(details) > 1:
@@ -275,7 +288,7 @@ def _steps(ready: list[Prepared], channels: int) -> tuple[str, ...]:
                 details = {"of various modes"}
         where = "" if all(verb in p.steps for p in plans) else " where needed"
         steps += [f"{verb} {detail}".rstrip() + where for detail in details]
-    if any(one.pixels.shape[0] != channels for one in ready):
+    if any(own != channels for _, _, own in ways):
         steps.append("repeat 1 -> 3 channels where needed")
     return tuple(steps)
 
@@ -324,9 +337,10 @@ def _decode(
         name = files.names[index]
         try:
             if alone is None or files.size(index) <= SMALL_BYTES:
-                with Image.open(io.BytesIO(files.read(index)), formats=FORMATS) as picture:
+                content = files.read(index)
+                with open_picture(content) as picture:
                     how = plan(picture.mode, picture.height, picture.width, image_shape, crop)
-                    if alone is None or how.pixels <= SMALL_PIXELS:
+                    if alone is None or max(how.pixels, tile_pixels(content)) <= SMALL_PIXELS:
                         return prepare(name, picture, image_shape, crop)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             return Refused(name, f"it has more than {MAX_PIXELS // 10**6} megapixels")
@@ -338,8 +352,17 @@ def _decode(
 
     # `alone` is one thread, not a lock for all: glibc keeps what a thread has freed, and would do so for each of them.
     with ThreadPoolExecutor(1) as alone, ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
-        for start in range(0, len(indices), CHUNK):
-            yield from pool.map(lambda index: decode(index, alone), indices[start : start + CHUNK])
+        coming: deque[Future[Prepared | Refused]] = deque()
+        try:
+            for index in indices:
+                coming.append(pool.submit(decode, index, alone))
+                if len(coming) > AHEAD:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
+        finally:  # an error, Ctrl-C: none is begun any more
+            for one in coming:
+                one.cancel()
 
 
 @contextmanager

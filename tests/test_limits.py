@@ -1,6 +1,8 @@
 """What would take too much memory is refused by what its header says, and before the memory is taken."""
 
+import copy
 import gzip
+import io
 import socket
 import struct
 import subprocess
@@ -9,6 +11,7 @@ import threading
 import tracemalloc
 import urllib.request
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -163,6 +166,105 @@ def test_a_picture_that_becomes_too_large_on_its_way_is_refused(size, crop, tmp_
     Image.new("L", size).save(tmp_path / "a.png")
     with pytest.raises(ImageError, match="is too elongated to become 32x32"):
         load_images(tmp_path / "a.png", image_shape=(1, 32, 32), crop=crop)
+
+
+# --- files of a few bytes, made to take hours or gigabytes ----------------------------------------------------------
+
+
+def tiff(tags, content):
+    """A TIFF of one directory, {tag: value} or pairs of them; a value None is where `content` begins."""
+    entries = [*(tags.items() if isinstance(tags, dict) else tags)]
+    place = 8 + 2 + 12 * len(entries) + 4
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, place if v is None else v) for tag, v in entries)
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + directory + bytes(4) + content
+
+
+def tiled(width, height):
+    """A deflated TIFF of 16x16 pixels in one tile of this size."""
+    content = zlib.compress(bytes(2**16))
+    return {
+        256: 16, 257: 16, 258: 8, 259: 8, 262: 1, 277: 1, 322: width, 323: height, 324: None, 325: len(content),
+    }, content  # fmt: skip
+
+
+def test_a_tiff_whose_tile_is_far_larger_than_the_picture_is_refused(tmp_path):
+    """A megabyte of it would be unpacked to gigabytes, in each of eight threads."""
+    whole, content = tiled(256, 256)
+    (tmp_path / "whole.tif").write_bytes(tiff(whole, content))
+    large = {**whole, 322: 40_000, 323: 40_000}
+    (tmp_path / "large.tif").write_bytes(tiff(large, content))
+    twice = [*large.items(), (322, 256), (323, 256)]  # libtiff takes the first of two, Pillow the last
+    (tmp_path / "twice.tif").write_bytes(tiff(twice, content))
+    images = load_images(tmp_path)
+    assert images.names == ("whole.tif",)
+    assert images.skipped == tuple(
+        f"{name}.tif: skipped, its tiles are 40000x40000, more than 80 megapixels." for name in ("large", "twice")
+    )
+
+
+def test_a_jpeg_of_thousands_of_scans_is_refused(tmp_path):
+    """Each scan of a few hundred bytes goes over all of 80 megapixels."""
+    file = io.BytesIO()
+    Image.linear_gradient("L").save(file, "JPEG", progressive=True)
+    whole = file.getvalue()
+    place = whole.rindex(b"\xff\xda")
+    (tmp_path / "whole.jpg").write_bytes(whole + b"\xff\xda" * 1000)  # what follows the end is not looked at
+    (tmp_path / "scans.jpg").write_bytes(whole[:place] + whole[place:-2] * 200 + whole[-2:])
+    hidden = b"\xff\x01" + whole[place:-2]  # after a marker that has no length
+    (tmp_path / "tem.jpg").write_bytes(whole[:-2] + hidden * 200 + whole[-2:])
+    images = load_images(tmp_path)
+    assert images.names == ("whole.jpg",)
+    assert images.skipped == tuple(f"{name}.jpg: skipped, it has more than 100 scans." for name in ("scans", "tem"))
+
+
+def test_pictures_whose_header_is_in_too_many_pieces_are_refused(tmp_path):
+    """Where each piece of a few bytes is an object of Python, or is cut out of all that follows."""
+    file = io.BytesIO()
+    Image.new("L", (8, 8)).save(file, "GIF")
+    place = file.getvalue().index(b",", 13)
+    head, body = file.getvalue()[:place], file.getvalue()[place:]
+    made = {
+        "a.gif": head + b"!\xfe" + b"\xff" + bytes(255) + b"\0" + body,
+        "comments.gif": head + b"!\xfe\x01a\0" * 100_000 + body,
+        "blocks.gif": head + b"!\xfe" + b"\x02ab" * 100_000 + b"\0" + body,
+        "header.pgm": b"P5 #" + b"a" * 200_000 + b"\n8 8 255\n" + bytes(64),
+        "plain.pgm": b"P2 8 8 255 # one\n" + b"7 " * 64,
+        "lines.pgm": b"P2 8 8 255\n" + b"#a\n" * 100_000 + b"7 " * 64,
+    }
+    for name, content in made.items():
+        (tmp_path / name).write_bytes(content)
+    images = load_images(tmp_path)
+    assert images.names == ("a.gif", "plain.pgm")
+    reasons = {line.partition(":")[0]: line.rpartition(", ")[2] for line in images.skipped}
+    assert reasons == {
+        **dict.fromkeys(["blocks.gif", "comments.gif", "header.pgm"], "its header is in more than 100,000 pieces."),
+        "lines.pgm": "it has more than 1,000 comments.",
+    }
+
+
+def test_a_zip_whose_members_lie_over_each_other_is_refused(tmp_path):
+    """One body of 200 KB that unpacks to 200 MiB, under thousands of names."""
+    picture = io.BytesIO()
+    Image.linear_gradient("L").save(picture, "PNG")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("0.png", picture.getvalue())
+        for i in range(1, 5):
+            again = copy.copy(archive.infolist()[0])
+            again.filename = f"{i}.png"
+            archive.filelist.append(again)
+    with pytest.raises(ImageError, match=r"a\.zip: its files lie over each other, as in a zip bomb"):
+        load_images(tmp_path / "a.zip")
+
+
+def test_memory_for_pictures_is_theirs_once(tmp_path):
+    """Not once as they come and once more all together."""
+    Image.linear_gradient("L").convert("RGB").save(tmp_path / "0.png")
+    for i in range(1, 2000):
+        (tmp_path / f"{i}.png").hardlink_to(tmp_path / "0.png")
+    code = READS.replace(', image_shape=(1, 32, 32), crop=sys.argv[2] == "crop"', "")
+    ended = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=HANGS)
+    read, peak = ended.stdout.split()
+    assert int(read) == 2000 and float(peak) < 1.3 * 2000 * 3 / 16
 
 
 def test_a_server_that_says_nothing_is_given_up(monkeypatch):
