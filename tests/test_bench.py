@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import asdict
@@ -16,10 +17,12 @@ from rich.console import Console
 from oodkit.artifact import write_atomically
 from oodkit.bench.metrics import auroc, fpr_at_tpr
 from oodkit.bench.plan import make_plan
+from oodkit.bench.report.runs import read_runs
 from oodkit.bench.rows import fingerprint
 from oodkit.bench.runner import run_bench
 from oodkit.bench.sets import SeededSets
 from oodkit.bench.spec import parse_settings, read_spec
+from oodkit.bench.store import RunFolder, read_missing
 from oodkit.bench.tables import as_json, print_tables
 from oodkit.errors import ImageError, OodkitError, OptionError, PluginError, RunFolderError, UnknownNameError
 from oodkit.loading import load_images
@@ -382,6 +385,31 @@ def test_a_folder_that_cannot_be_made_is_refused_before_any_work(stub, tmp_path)
     with pytest.raises(RunFolderError, match="cannot write the run folder"):
         run(run_folder=tmp_path / "file")
     assert stub.CALLS == []
+
+
+@pytest.mark.parametrize("name", ["results.jsonl", "damaged.jsonl", "missing.json", ".owner", ".lock"])
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_file_where_the_run_folder_has_one_is_refused(tmp_path, name, make):
+    """To open a pipe would wait for ever."""
+    make(tmp_path / name)
+    with pytest.raises(RunFolderError, match=rf"{re.escape(name)} is no file; move it away"), RunFolder(tmp_path):
+        pass
+    if make is os.mkfifo:
+        (tmp_path / "rows").mkdir()
+        make(tmp_path / "rows" / "results.jsonl")
+        make(tmp_path / "rows" / "missing.json")
+        assert read_missing(tmp_path / "rows") == {}
+        with pytest.raises(RunFolderError, match=r"there is no results\.jsonl"):
+            read_runs([tmp_path / "rows"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a file that exists and cannot be read, whoever asks")
+def test_rows_that_cannot_be_read_are_one_sentence(tmp_path):
+    (tmp_path / "results.jsonl").symlink_to("/proc/self/mem")
+    with pytest.raises(RunFolderError, match="cannot read .*: Input/output error"), RunFolder(tmp_path):
+        pass
+    with pytest.raises(RunFolderError, match=r"cannot read .*results\.jsonl: Input/output error"):
+        read_runs([tmp_path])
 
 
 def test_a_full_disk_stops_the_run_and_keeps_what_is_finished(sets):

@@ -34,6 +34,7 @@ from oodkit.errors import ArtifactError, RunFolderError
 __all__ = ["RunFolder", "Scores", "read_missing", "read_scores"]
 
 RESULTS, DAMAGED, MISSING = "results.jsonl", "damaged.jsonl", "missing.json"
+OWNER, LOCK = ".owner", ".lock"
 
 Made = TypeVar("Made")
 
@@ -61,6 +62,8 @@ class Scores:
 
 def read_missing(folder: Path) -> dict[str, str]:
     """Return the sets that a run folder lacks, and why; empty where its record cannot be read."""
+    if not (folder / MISSING).is_file():  # a pipe: to open it would wait for ever
+        return {}
     try:
         missing = json.loads((folder / MISSING).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -110,18 +113,19 @@ class RunFolder:
     def __init__(self, path: Path, *, wait: bool = False) -> None:
         self.path = path
         self._wait = wait
-        self._lock = FileLock(path / ".lock")
+        self._lock = FileLock(path / LOCK)
         self._cells: dict[str, Cell] = {}
 
     def __enter__(self) -> Self:
         """Take the folder and read its rows.
 
         Raises:
-            RunFolderError: it cannot be made or written, or another process has it.
+            RunFolderError: it cannot be made, read or written, a file of it is none, or another process has it.
         """
         try:
             for name in ("scores", "models", "detectors"):
                 (self.path / name).mkdir(parents=True, exist_ok=True)
+            self._refuse_what_is_no_file()
             self._acquire()
         except OSError as error:
             raise RunFolderError(
@@ -131,6 +135,9 @@ class RunFolder:
             self._write_owner()
             self._remove_unfinished()
             self._read_cells()
+        except OSError as error:
+            self._lock.release()
+            raise RunFolderError(f"cannot read {error.filename or self.path}: {error.strerror or error}.") from error
         except BaseException:
             self._lock.release()
             raise
@@ -153,6 +160,12 @@ class RunFolder:
                 ) from None
             warnings.warn(f"{self.path} is in use by {self._owner()}; waiting for it.", stacklevel=3)
             self._lock.acquire()
+
+    def _refuse_what_is_no_file(self) -> None:
+        for name in (RESULTS, DAMAGED, MISSING, OWNER, LOCK):
+            path = self.path / name
+            if path.exists() and not path.is_file():  # a pipe, perhaps: to open it would wait for ever
+                raise RunFolderError(f"{path} is no file; move it away, or choose another --run-folder.")
 
     def _remove_unfinished(self) -> None:
         # What `write_atomically` had not yet renamed at a kill.
@@ -307,7 +320,7 @@ class RunFolder:
     @property
     def _owner_file(self) -> Path:
         # Beside the lock, not in it: whoever asks for a lock empties its file.
-        return self.path / ".owner"
+        return self.path / OWNER
 
     def _write_owner(self) -> None:
         try:

@@ -148,12 +148,12 @@ def read_runs(folders: Iterable[str | Path]) -> Runs:
     damaged = 0
     for i, path in enumerate(paths):
         file = path / "results.jsonl"
+        if not file.is_file():  # a pipe: to open it would wait for ever
+            raise RunFolderError(f"{path} is no run folder: there is no {file.name}; `oodkit bench` makes one.")
         try:
             found, bad = read_cells(file.read_bytes())
         except OSError as error:
-            raise RunFolderError(
-                f"{path} is no run folder: there is no {file.name}; `oodkit bench` makes one."
-            ) from error
+            raise RunFolderError(f"cannot read {file}: {error.strerror or error}; check its permissions.") from error
         damaged += len(bad)
         missing |= read_missing(path)
         rows += [Found(i, cell) for cell in found if not _is_mix_of_made_sets(cell)]
