@@ -7,7 +7,7 @@ MINIMUM := $(patsubst %, tests/test_%.py, artifact bench calibration classifier 
 	likelihood_regret memory metrics perturbations pictures registry report_html report_lines report_paper report_plots \
 	report_tables rnd rose sklearn vae)
 
-.PHONY: bench paper-cpu speed test test-long test-minimum test-locked test-reference coverage lock lint types check docs clean
+.PHONY: bench paper-cpu speed test test-long test-minimum test-locked test-reference coverage lock audit lint types check docs clean
 
 bench: .venv/installed
 	$(BIN)/oodkit bench --detector rose-ekfac,elbo --model vae
@@ -30,6 +30,12 @@ coverage: .venv/installed-dev  ## lines and branches; fails below 90 %
 lock: .venv/installed-dev  ## writes requirements-test.txt from what is installed: torch is left out, it differs by device
 	$(BIN)/python -m pip freeze --exclude-editable | grep -vE '^(torch|torchvision|pip|oodkit)(==| @)' | \
 		uv pip compile --no-deps --generate-hashes --no-annotate --no-header --python $(BIN)/python - -o requirements-test.txt
+
+audit:  ## known vulnerabilities of the locked versions, by pypi.org: fails where a package has no record there
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet 'pip-audit>=2.10'
+	.venv-audit/bin/pip-audit --strict --disable-pip --require-hashes --requirement requirements-test.txt
+	.venv-audit/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
 
 test-reference: .venv/installed-dev  ## the paper's figures from its own weights: needs OODKIT_REFERENCE and OODKIT_DATA
 	$(BIN)/python -m pytest -m slow
@@ -84,4 +90,4 @@ docs: .venv/installed-docs  ## build/site/index.html; a link that leads nowhere 
 	touch $@
 
 clean:
-	rm -rf .venv .venv-minimum .venv-locked build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-minimum .venv-locked .venv-audit build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
