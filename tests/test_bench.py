@@ -113,6 +113,13 @@ def test_what_is_no_spec_is_one_sentence(sets, text):
         read_spec("run.toml")
 
 
+def test_a_key_of_a_spec_that_takes_minutes_to_parse_is_refused(sets):
+    """Python's parser takes quadratic time for it: 400 KB, six minutes."""
+    Path("spec.toml").write_text(f"limit = 3\na{'.a' * 5000} = 1")
+    with pytest.raises(OptionError, match=r"spec\.toml: line 2 has 5,000 dots; no key of a spec is so long"):
+        read_spec("spec.toml")
+
+
 @pytest.mark.parametrize("weights", ["inf", "1.0,-inf", "nan"])
 def test_an_option_that_is_not_finite_is_kept_in_the_row(weights):
     fields = {"detectors": "brightness", "options": parse_settings([f"brightness.weights={weights}"])}
@@ -406,7 +413,7 @@ def test_what_is_no_file_where_the_run_folder_has_one_is_refused(tmp_path, name,
 @pytest.mark.skipif(sys.platform != "linux", reason="a file that exists and cannot be read, whoever asks")
 def test_rows_that_cannot_be_read_are_one_sentence(tmp_path):
     (tmp_path / "results.jsonl").symlink_to("/proc/self/mem")
-    with pytest.raises(RunFolderError, match="cannot read .*: Input/output error"), RunFolder(tmp_path):
+    with pytest.raises(RunFolderError, match=r"cannot read .*: Input/output error"), RunFolder(tmp_path):
         pass
     with pytest.raises(RunFolderError, match=r"cannot read .*results\.jsonl: Input/output error"):
         read_runs([tmp_path])

@@ -13,6 +13,8 @@ from oodkit.options import MAX_SEED, Options
 
 __all__ = ["BenchSpec", "parse_settings", "read_spec", "read_specs"]
 
+MAX_DOTS = 1000  # in a line: tomllib takes quadratic time for a key of many parts
+
 
 def _as_list(value: object) -> object:
     """Return a single number as a list of one; each value of a list once, in order.
@@ -162,8 +164,11 @@ def parse_settings(texts: Iterable[str]) -> dict[str, dict[str, str]]:
 
 def _read_toml(file: Path) -> dict[str, Any]:  # Any: what TOML can hold
     try:
-        with file.open("rb") as opened:
-            return tomllib.load(opened)
+        content = file.read_bytes()
+        for number, line in enumerate(content.splitlines(), 1):
+            if (dots := line.count(b".")) > MAX_DOTS:
+                raise OptionError(f"the spec {file}: line {number} has {dots:,} dots; no key of a spec is so long.")
+        return tomllib.loads(content.decode())
     except OSError as error:
         raise OptionError(f"cannot read the spec {file}: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, or a number of 5,000 digits
