@@ -120,6 +120,12 @@ def test_a_key_of_a_spec_that_takes_minutes_to_parse_is_refused(sets):
         read_spec("spec.toml")
 
 
+def test_a_line_of_many_file_names_is_no_long_key(tmp_path):
+    spec = tmp_path / "spec.toml"
+    spec.write_text(f"ood = {[f'set-{i}.v1.npz' for i in range(600)]}\n")
+    assert len(read_spec(spec).ood) == 600
+
+
 @pytest.mark.parametrize("weights", ["inf", "1.0,-inf", "nan"])
 def test_an_option_that_is_not_finite_is_kept_in_the_row(weights):
     fields = {"detectors": "brightness", "options": parse_settings([f"brightness.weights={weights}"])}
