@@ -46,7 +46,11 @@ describe() {
                 "-m pytest -q -p no:cacheprovider -k cuda $(grep -lE 'cuda|detector_checks' tests/test_*.py | tr '\n' ' ')"
                 "benchmarks/precision.py --device $DEVICE --images $LIMIT --train ${TRAIN_LIMIT:-20000} --epochs ${EPOCHS:-3} $PRECISION"
             ) ;;
-        throughput) commands=("benchmarks/speed.py --device $DEVICE $SPEED") ;;
+        throughput)
+            commands=(
+                "benchmarks/speed.py --device $DEVICE $SPEED"
+                "benchmarks/likelihood_regret_speed.py --device $DEVICE --rounds 1 $REGRET"
+            ) ;;
         fashion-mnist-vae) spec=table2-vae-fashion-mnist together=3 data="$grey $small omniglot.npz cifar10-lossless-test.npz rendered-digits.zip" ;;
         cifar10-vae) spec=table2-vae-cifar10 data="$cifar10 $small fashion-mnist-test.npz $stand_ins" ;;
         glow-fashion-mnist) spec=table2-glow-fashion-mnist data="$grey $small omniglot.npz cifar10-lossless-test.npz rendered-digits.zip" ;;
@@ -215,6 +219,7 @@ dry_run() {
                 cd "$there"
                 export DEVICE=cpu SECONDS_LEFT=${SECONDS_DRY:-300} OUT=$there/out PRECISION="--detector elbo,rose-diag"
                 export SPEED="--model vae-grey --detector rose-ekfac,ic-png --batch 2 --rounds 1 --images 2"
+                export REGRET="--images-at-once 4"
                 bash benchmarks/gpu.sh run "$step" >"$there/log" 2>&1 || { tail -40 "$there/log"; exit 1; }
                 tail -1 "$there/log"
                 echo "$step, round $round: brings back $(ls out | wc -l) files, $(($(size_of out) / 1024)) KiB."
@@ -228,7 +233,7 @@ dry_run() {
 }
 
 DEVICE=${DEVICE:-cuda} LIMIT=${LIMIT:-1000} SECONDS_LEFT=${SECONDS_LEFT:-530} TRAIN_LIMIT=${TRAIN_LIMIT:-} EPOCHS=${EPOCHS:-}
-SEEDS=${SEEDS:-0 1 2} RUNS=${RUNS:-runs/gpu} PRECISION=${PRECISION:-}
+SEEDS=${SEEDS:-0 1 2} RUNS=${RUNS:-runs/gpu} PRECISION=${PRECISION:-} REGRET=${REGRET:-}
 SPEED=${SPEED:---model vae-grey,vae-colour,glow-fashion-mnist,glow-cifar10 --detector rose-ekfac,rose-diag,elbo,nll,ic-png,lr-e --rounds 3}
 PYTHON=${PYTHON:-$(if [ -x .venv/bin/python ]; then echo "$PWD/.venv/bin/python"; else echo python3; fi)}
 export PYTHON
