@@ -3,9 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 # What needs none of the packages that only tests use. (safetensors 0.4.5 cannot write what test_hostile.py is made of.)
 MINIMUM := $(patsubst %, tests/test_%.py, artifact bench calibration classifier cli datasets density \
-	density_detectors explain full fuzz gradients images input_complexity kit likelihood likelihood_ratio \
-	likelihood_regret memory metrics perturbations pictures registry report_html report_lines report_paper report_plots \
-	report_tables rnd rose sklearn vae)
+	density_detectors explain full fuzz gradients images input_complexity kit layer_gradient likelihood \
+	likelihood_ratio likelihood_regret limits memory metrics perturbations pictures registry report_html report_lines \
+	report_paper report_plots report_tables rnd rose sklearn vae)
 
 .PHONY: bench paper-cpu speed test test-long test-minimum test-locked test-reference coverage lock audit lint types check docs clean
 

@@ -64,7 +64,7 @@ USUAL = list(MODELS)[:3]
 DETECTORS = ["rose-ekfac", "rose-diag", "rose-identity", "elbo", "nll"]
 FIT_IMAGES = 512
 ONE_BY_ONE = {"naive", "nll loop"}
-REGRETS = {"lr-e", "lr-z"}  # sixteen images are optimised together
+REGRETS = {"lr-e", "lr-z"}  # sixty-four images are optimised together
 SLOW = ONE_BY_ONE | REGRETS | {"nngeometry"}  # for them a few images tell enough
 TRAINS = ("lratio", "rnd", "waic")  # their fits train networks; the time of a score does not depend on it
 
@@ -350,7 +350,7 @@ def measure(contenders: Contenders, batches: list[int], rounds: int, images: int
     for number in range(rounds + 1):
         for name, work in contenders.work.items():
             for batch in sizes(name, batches):
-                count = max(batch, min(images, 8 if name in ONE_BY_ONE else 16 if name in REGRETS else 8 * batch))
+                count = max(batch, min(images, 8 if name in ONE_BY_ONE else 64 if name in REGRETS else 8 * batch))
                 parts = data[:count].split(batch)
                 took = seconds(lambda work=work, parts=parts: [work(part) for part in parts], device)
                 if number:
@@ -361,7 +361,7 @@ def measure(contenders: Contenders, batches: list[int], rounds: int, images: int
 def sizes(name: str, batches: list[int]) -> list[int]:
     """Return the batch sizes that a contender is timed at."""
     if name in SLOW - {"nngeometry"}:
-        return [1] if name in ONE_BY_ONE else [16]
+        return [1] if name in ONE_BY_ONE else [64]
     limit = 64 if name in SLOW else 256 if name == "kronfluence" else math.inf
     return [b for b in batches if b <= limit]
 
