@@ -13,7 +13,18 @@ __all__ = ["read_mat"]
 
 MAX_BYTES = 2**31  # far more than either file has
 LARGE, MAX_RATIO = 2**30, 100  # as of arrays by path: what is larger and packed closer holds no images
-NUMBERS = {"uint8": 1, "int8": 1, "uint16": 2, "int16": 2, "uint32": 4, "int32": 4, "single": 4, "double": 8}
+NUMBERS = {
+    "uint8": 1,
+    "int8": 1,
+    "uint16": 2,
+    "int16": 2,
+    "uint32": 4,
+    "int32": 4,
+    "uint64": 8,
+    "int64": 8,
+    "single": 4,
+    "double": 8,
+}
 
 
 def read_mat(path: Path, request: DatasetRequest) -> ImageSet:
