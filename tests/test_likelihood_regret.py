@@ -49,6 +49,17 @@ class TinyModel(oodkit.LatentVariableModel):
         return Normal(self.decoder(z), 1.0).log_prob(images.flatten(1) / 255).sum(1)
 
 
+class CalledTwice(nn.Module):
+    """One layer, which the forward pass calls twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.last = nn.Linear(64, 64), nn.Linear(64, 6)
+
+    def forward(self, x):
+        return self.last(self.inner(self.inner(x.flatten(1)).tanh()))
+
+
 class Bare(nn.Module):
     """Its weight belongs to no layer."""
 
@@ -114,6 +125,7 @@ COPIED = {
     "bare": Bare,
     "tied": Tied,
     "twice": lambda: nn.Sequential(nn.Flatten(), *[nn.Linear(64, 64)] * 2, nn.Linear(64, 6)),
+    "called twice": CalledTwice,
     "reached": Reached,
     "rows first": RowsFirst,
 }

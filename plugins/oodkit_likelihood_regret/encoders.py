@@ -105,6 +105,8 @@ def _stacked(encoder: nn.Module, images: Tensor) -> nn.Module | None:
             of_first = torch.autograd.grad(sum(output[0].sum() for output in outputs), _weights(stacked))
     except Exception:  # a third party's `encode` may do anything with weights of shapes that it does not expect
         return None
+    if any(isinstance(layer, _Layer) and layer.calls > 1 for layer in stacked.modules()):
+        return None  # `of_weight` has room for the gradient of one call
     # Another function would be far off; a GPU's TF32 convolutions are off by 1e-3.
     same = all(torch.allclose(a, b, 0.02, 0.02, equal_nan=True) for a, b in zip(outputs, encoder(images), strict=True))
     # Weights that are still alike hide a mix-up of images; that the first image's q is moved by its own shows it.
@@ -184,8 +186,10 @@ class _Layer(nn.Module):
         self.bias = _repeat(layer.bias, count) if layer.bias is not None else None
         self.of_weight = torch.empty_like(self.weight, requires_grad=False)
         self.layer = layer.requires_grad_(False)  # its settings and buffers
+        self.calls = 0
 
     def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
         return self.rule(self, self.layer, x)
 
     def product(self, x: Tensor, groups: int = 1) -> Tensor:
