@@ -19,6 +19,7 @@ _PUBLIC = {
     "create_detector": "oodkit.named_detectors",
     "load_detector": "oodkit.named_detectors",
     "detector_versions": "oodkit.named_detectors",
+    "detector_files": "oodkit.registry",
     "benjamini_hochberg": "oodkit.calibration",
     "shared_work": "oodkit.distributed",
     # extending it
@@ -151,6 +152,7 @@ if TYPE_CHECKING:  # what __getattr__ resolves, for editors and mypy; a test hol
         ModelSpec as ModelSpec,
         hookimpl as hookimpl,
     )
+    from oodkit.registry import detector_files as detector_files
     from oodkit.training import Trainable as Trainable, optimise as optimise
 
 

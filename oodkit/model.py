@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from oodkit.artifact import write_artifact
+from oodkit.artifact import read_artifact, write_artifact
 from oodkit.errors import OptionError, PluginError, TrainingError
 from oodkit.images import Shape
 from oodkit.options import ClassifierOptions, ModelOptions
@@ -179,6 +179,30 @@ class GenerativeModel(Trainable):
         twin: Self = build_model(type(self), self.image_shape, options, seed)
         twin.name = self.name
         return twin.to(device=self.device, dtype=self.dtype)
+
+    def load_twin(self, path: str | Path) -> Self:
+        """Return the model of the same make that `path` holds, on this one's device.
+
+        Raises:
+            ArtifactError: damaged, no model, or there is no such file.
+            OptionError: it is of another make: its weights do not fit this one's.
+        """
+        header, weights = read_artifact(path, "model")
+        if header.get("model") != self.name:
+            raise OptionError(
+                f"{path} holds a model of another make: it is {header.get('model')!r}, not {self.name!r}."
+            )
+        twin = self.fresh()
+        try:
+            twin.load_state_dict(weights)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise OptionError(
+                f"{path} holds a model of another make than the {self.name} that is given ({reason}); train it with "
+                "the same options."
+            ) from error
+        twin.check_weights()
+        return twin.eval()
 
     def check_weights(self) -> None:
         """Refuse weights that are not finite.

@@ -5,6 +5,7 @@ No torch here: `oodkit list` and `oodkit show` read options without it.
 
 import re
 import types
+from pathlib import Path
 from typing import Any, Literal, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -79,6 +80,15 @@ class DetectorOptions(Options):
     """What every detector has."""
 
     seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of all that the detector draws at random.")
+
+    def named_files(self) -> tuple[Path, ...]:
+        """Return the files that `fit` reads: by default every option that is a path, or a tuple of paths.
+
+        A run folder knows a detector by what is in them, not by their names.
+        """
+        values = [getattr(self, name) for name in type(self).model_fields]
+        listed = [part for value in values for part in (value if isinstance(value, tuple) else (value,))]
+        return tuple(part for part in listed if isinstance(part, Path))
 
 
 class DensityOptions(DetectorOptions):

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module, metadata
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import pluggy
@@ -20,6 +21,7 @@ __all__ = [
     "ENTRY_POINT_GROUP",
     "Registered",
     "Registry",
+    "detector_files",
     "detector_options",
     "load_target",
     "model_options",
@@ -243,6 +245,17 @@ def detector_options(entry: Registered[DetectorSpec]) -> type[DetectorOptions]:
 
 def _options_again(detector: str, values: dict[str, Any]) -> DetectorOptions:  # Any: an option's value
     return detector_options(registry().detector(detector))(**values)
+
+
+def detector_files(name: str, **options: Any) -> tuple[Path, ...]:  # Any: an option's value
+    """Return the files that fitting a detector with these options reads.
+
+    Raises:
+        UnknownNameError: no package registers `name`.
+        OptionError: an unknown option, or a value that is not allowed.
+    """
+    entry = registry().detector(name)
+    return detector_options(entry).parse(entry.spec.name, options).named_files()
 
 
 def model_options(entry: Registered[ModelSpec]) -> type[ModelOptions]:

@@ -165,6 +165,27 @@ def test_waic_is_variance_less_mean_over_its_members():
     torch.testing.assert_close(detector.score(TEST), torch.tensor(expected).float(), rtol=1e-3, atol=1e-1)
 
 
+def test_waic_over_models_that_are_there(tmp_path):
+    twins = [small_vae().fresh(seed=number) for number in (1, 2)]
+    files = [tmp_path / f"{number}.oodkit" for number in (1, 2)]
+    for twin, file in zip(twins, files, strict=True):
+        twin.save(file)
+    detector = create_detector("waic", small_vae(), device="cpu", models=files, samples=2).fit(TRAIN)
+    with torch.no_grad():
+        members = [m.eval().log_likelihood(TEST, samples=2, seed=0).double().numpy() for m in (small_vae(), *twins)]
+    expected = np.var(members, axis=0, ddof=1) - np.mean(members, axis=0)
+    torch.testing.assert_close(detector.score(TEST), torch.tensor(expected).float(), rtol=1e-3, atol=1e-1)
+    detector.save(tmp_path / "waic.oodkit")
+    for file in files:
+        file.unlink()  # their weights are in the detector's own file
+    again = oodkit.load_detector(tmp_path / "waic.oodkit", device="cpu")
+    torch.testing.assert_close(again.score(TEST), detector.score(TEST))
+    wider = oodkit.create_model("vae", small_vae().image_shape, width=5, latent=3, device="cpu")
+    wider.save(files[0])
+    with pytest.raises(oodkit.OptionError, match=r"1\.oodkit holds a model of another make"):
+        create_detector("waic", small_vae(), device="cpu", models=files[:1]).fit(TRAIN)
+
+
 @pytest.mark.parametrize("combine", ["fisher", "cauchy", "min"])
 def test_ensemble_joins_p_values_of_images_that_its_members_did_not_see(combine):
     members = ("elbo", "statistics-density[density=tails;fitting_images=40]")

@@ -11,6 +11,8 @@ from torch import nn
 
 import oodkit
 from oodkit.bench.metrics import auroc
+from oodkit.bench.runner import run_bench
+from oodkit.bench.spec import read_spec
 from oodkit.perturbations import svd
 from oodkit.testing import blobs
 
@@ -164,6 +166,45 @@ def test_a_background_from_a_file(tmp_path):
     (tmp_path / "background.oodkit").unlink()  # its weights are in the detector's own file
     images = blobs(4, seed=9)
     torch.testing.assert_close(oodkit.load_detector(tmp_path / "ratio.oodkit").score(images), detector.score(images))
+
+
+def small_vae(seed, path):
+    model = oodkit.create_model("vae", (1, 32, 32), width=2, latent=3, seed=seed, device="cpu")
+    model.save(path)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("detector", "options"),
+    [
+        ("lratio-svd", {"background": "{file}", "samples": 1}),
+        ("waic", {"models": "{file}", "samples": 1}),
+        ("ensemble", {"members": "complexity,lratio-svd[background={file};samples=1]"}),
+    ],
+)
+def test_a_run_folder_knows_a_file_by_what_is_in_it(tmp_path, detector, options):
+    file = tmp_path / "other.oodkit"
+    small_vae(0, tmp_path / "model.oodkit")
+    spec = read_spec(
+        detectors=detector,
+        model=str(tmp_path / "model.oodkit"),
+        id="digits",
+        ood="noise",
+        limit=20,
+        train_limit=40,
+        device="cpu",
+        run_folder=tmp_path / "run",
+        options={detector: {name: str(value).format(file=file) for name, value in options.items()}},
+    )
+    with pytest.raises(oodkit.OptionError, match=r"other\.oodkit cannot be read \(No such file"):
+        run_bench(spec)
+    small_vae(1, file)
+    (first,), (again,) = run_bench(spec).cells, run_bench(spec).cells
+    assert again == first
+    small_vae(2, file)
+    (other,) = run_bench(spec).cells
+    assert other.hashes["detector"] != first.hashes["detector"]
+    assert other.hashes["id_scores"] != first.hashes["id_scores"]
 
 
 def test_refusals(tmp_path):

@@ -50,6 +50,26 @@ class PlannedDetector:
             return self.options
         return self.options.model_copy(update={"seed": seed})
 
+    @cached_property
+    def file_hashes(self) -> dict[str, str]:
+        """The SHA-256 of each file that the options name.
+
+        Raises:
+            OptionError: there is no such file, or it cannot be read; for an ensemble, a member's options are wrong too.
+        """
+        hashes = {}
+        for file in self.options.named_files():
+            try:
+                special = file.exists() and not file.is_file()
+                content = b"" if special else file.read_bytes()  # a pipe may have nothing to say, for ever
+            except (OSError, ValueError) as error:  # ValueError: of a NUL in the name
+                reason = getattr(error, "strerror", None) or error
+                raise OptionError(f"{self.name}: {file} cannot be read ({reason}); name another file.") from error
+            if special:
+                raise OptionError(f"{self.name}: {file} is no file; name another.")
+            hashes[str(file)] = sha256(content).hexdigest()
+        return hashes
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -95,7 +115,8 @@ def make_plan(spec: BenchSpec) -> Plan:
 
     Raises:
         UnknownNameError: a detector or model that no package registers.
-        OptionError: an unknown option, a value that is not allowed, or options for what is not in the run.
+        OptionError: an unknown option, a value that is not allowed, options for what is not in the run, or a file that
+            an option names and that is not there.
         PluginError: a detector that cannot use the model.
         ArtifactError: the model's file is damaged or none.
     """
@@ -105,11 +126,14 @@ def make_plan(spec: BenchSpec) -> Plan:
     of_model = settings.pop(entry.spec.name, {})
     if file is not None and of_model:
         raise OptionError(f"the model comes from {file}: {', '.join(of_model)} cannot be changed any more.")
+    detectors = tuple(
+        PlannedDetector(e, detector_options(e).parse(e.spec.name, settings.get(e.spec.name, {}))) for e in entries
+    )
+    for detector in detectors:
+        _ = detector.file_hashes  # a file that is missing is found now, not when a model has been trained
     return Plan(
         spec=spec,
-        detectors=tuple(
-            PlannedDetector(e, detector_options(e).parse(e.spec.name, settings.get(e.spec.name, {}))) for e in entries
-        ),
+        detectors=detectors,
         model=entry,
         model_options=training_options(entry, spec.id, {**saved, **of_model}),
         model_file=file,

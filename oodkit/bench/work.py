@@ -160,6 +160,7 @@ class DetectorWork:
 
     def _key(self) -> str:
         curvature = self.planned.entry.curvature
+        files = self.planned.file_hashes
         return fingerprint(
             oodkit=__version__,
             detector=self.planned.name,
@@ -170,6 +171,7 @@ class DetectorWork:
             train=self.sets.train.hash,
             device=self.shared.device.type,
             versions=self._outside_versions(),
+            **({"files": files} if files else {}),
         )
 
     def _outside_versions(self) -> dict[str, str]:

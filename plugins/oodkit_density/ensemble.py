@@ -4,18 +4,16 @@ Sources: Fisher 1932; Liu & Xie 2020, arXiv:1808.09011 (Cauchy).
 """
 
 import math
-import re
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from oodkit import Detector, Explanation, ImageError, ImageSet, OptionError, create_detector, detector_versions
+from oodkit import Detector, Explanation, ImageError, ImageSet, create_detector, detector_versions
 from oodkit_density.options import EnsembleOptions
 
 __all__ = ["Ensemble"]
 
-MEMBER = re.compile(r"([\w-]+)(?:\[(.*)\])?")
 TAIL_SHARE = 0.05  # of the kept images' scores, how many decide how fast the tail falls beyond the highest
 FEWEST = 15  # images: a fifth of them makes the p-values
 
@@ -62,7 +60,7 @@ class Ensemble(Detector[EnsembleOptions]):
     @classmethod
     def versions(cls, options: EnsembleOptions) -> dict[str, str]:
         """Return what the members' scores depend on."""
-        return {k: v for name, its in _named(options) for k, v in detector_versions(name, **its).items()}
+        return {k: v for name, its in options.named() for k, v in detector_versions(name, **its).items()}
 
     def _log_p(self, images: Tensor) -> Tensor:
         """Return log p of each member, (N, members), float64."""
@@ -94,24 +92,5 @@ class Ensemble(Detector[EnsembleOptions]):
         """
         return [
             create_detector(name, self.model, device=self.device, batch_size=self.batch_size, **options)
-            for name, options in _named(self.options)
+            for name, options in self.options.named()
         ]
-
-
-def _named(options: EnsembleOptions) -> list[tuple[str, dict[str, Any]]]:  # Any: an option's value
-    """Return each member's name and options.
-
-    Raises:
-        OptionError: a text that names no detector, or an ensemble.
-    """
-    named = []
-    for text in options.members:
-        match = MEMBER.fullmatch(text)
-        if match is None or match[1] == "ensemble":
-            raise OptionError(
-                f"ensemble.members: {text!r} is no other detector; write its name, with options in brackets: "
-                "rose-ekfac[relative_damping=0.1;seed=1]."
-            )
-        pairs = [pair.partition("=") for pair in (match[2] or "").split(";") if pair]
-        named.append((match[1], {"seed": options.seed, **{key.strip(): value.strip() for key, _, value in pairs}}))
-    return named

@@ -29,7 +29,7 @@ class Typicality(Detector[TypicalityOptions]):
 
 
 class Waic(Detector[WaicOptions]):
-    """Var log p(x) − E log p(x) over an ensemble of models: the given one, and twins that `fit` trains.
+    """Var log p(x) − E log p(x) over an ensemble: the model, and twins that `fit` trains or that the user has.
 
     The variance is that of nats, as the paper has it: members that disagree on an image have not learnt it.
 
@@ -37,15 +37,15 @@ class Waic(Detector[WaicOptions]):
     """
 
     def _fit(self, images: ImageSet) -> dict[str, Tensor]:
-        options = self.options
-        state = {}
-        for number in range(1, options.members):
-            twin = self.model.fresh(seed=options.seed + number)
-            recipe = {} if options.epochs is None else {"epochs": options.epochs}
-            file = self.work_folder / f"member{number}.checkpoint" if self.work_folder is not None else None
-            train_model(twin, images, seed=options.seed + number, checkpoint=file, **recipe)
-            state |= {f"{number}/{key}": value for key, value in twin.state_dict().items()}
-        return state
+        if (given := self.options.models) is not None:
+            twins = (self.model.load_twin(path) for path in given)
+        else:
+            twins = (self._train(number, images) for number in range(1, self.options.members))
+        return {
+            f"{number}/{key}": weights
+            for number, twin in enumerate(twins, 1)
+            for key, weights in twin.state_dict().items()
+        }
 
     def _score(self, images: Tensor) -> Tensor:
         estimate = {"samples": self.options.samples, "seed": self.options.seed}
@@ -53,10 +53,18 @@ class Waic(Detector[WaicOptions]):
         log_p = torch.stack([log_likelihood(m, images, **estimate) for m in members]).double()  # (members, N)
         return log_p.var(0) - log_p.mean(0)
 
+    def _train(self, number: int, images: ImageSet) -> GenerativeModel:
+        """Return a twin that is trained from a seed of its own."""
+        options = self.options
+        twin: GenerativeModel = self.model.fresh(seed=options.seed + number)
+        recipe = {} if options.epochs is None else {"epochs": options.epochs}
+        file = self.work_folder / f"member{number}.checkpoint" if self.work_folder is not None else None
+        return train_model(twin, images, seed=options.seed + number, checkpoint=file, **recipe)
+
     def _twins(self) -> list[GenerativeModel]:
-        """Return the trained twins of the state."""
+        """Return the twins of the state."""
         twins = []
-        for number in range(1, self.options.members):
+        for number in sorted({int(key.partition("/")[0]) for key in self.state}):
             twin: GenerativeModel = self.model.fresh().eval()
             prefix = f"{number}/"
             twin.load_state_dict({k.removeprefix(prefix): v for k, v in self.state.items() if k.startswith(prefix)})

@@ -1,10 +1,12 @@
 """Options of the detectors of this package."""
 
-from typing import Literal
+import re
+from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import Field
 
-from oodkit import DensityOptions, DetectorOptions
+from oodkit import DensityOptions, DetectorOptions, OptionError, detector_files
 
 __all__ = [
     "ComplexityOptions",
@@ -20,6 +22,7 @@ FITTING = "Training images that the density is fitted to, at most."
 LENGTHS = "Lengths of the image as a compressed file that join the model's statistics: png, jp2, jpeg."
 STATISTICS = "Names of the model's statistics to look at; by default all."
 Compressor = Literal["png", "jp2", "jpeg"]
+MEMBER = re.compile(r"([\w-]+)(?:\[(.*)\])?")  # of an ensemble: name[option=value;option=value]
 
 
 class StatisticsOptions(DensityOptions):
@@ -75,6 +78,12 @@ class WaicOptions(DetectorOptions):
     """The ensemble."""
 
     members: int = Field(5, ge=2, description="Models, the given one among them.")
+    models: tuple[Path, ...] | None = Field(
+        None,
+        min_length=1,
+        description="Saved models of the same make, trained from other seeds: the further members, instead of training "
+        "them; `members` and `epochs` then play no part.",
+    )
     epochs: int | None = Field(None, ge=0, description="Passes of each further model's training; by default its own.")
     samples: int = Field(20, ge=1, description="Importance samples, where the model's likelihood is sampled.")
 
@@ -94,3 +103,25 @@ class EnsembleOptions(DetectorOptions):
     calibration_images: int = Field(
         1000, ge=3, description="Training images kept from the members for their p-values: at most, and a fifth of all."
     )
+
+    def named(self) -> list[tuple[str, dict[str, Any]]]:  # Any: an option's value
+        """Return each member's name and options.
+
+        Raises:
+            OptionError: a text that names no detector, or an ensemble.
+        """
+        named = []
+        for text in self.members:
+            match = MEMBER.fullmatch(text)
+            if match is None or match[1] == "ensemble":
+                raise OptionError(
+                    f"ensemble.members: {text!r} is no other detector; write its name, with options in brackets: "
+                    "rose-ekfac[relative_damping=0.1;seed=1]."
+                )
+            pairs = [pair.partition("=") for pair in (match[2] or "").split(";") if pair]
+            named.append((match[1], {"seed": self.seed, **{key.strip(): value.strip() for key, _, value in pairs}}))
+        return named
+
+    def named_files(self) -> tuple[Path, ...]:
+        """Return the files of all members."""
+        return tuple(file for name, options in self.named() for file in detector_files(name, **options))

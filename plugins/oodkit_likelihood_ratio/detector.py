@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from oodkit import Detector, GenerativeModel, ImageSet, OptionError, Trainable, load_model, log_likelihood, optimise
+from oodkit import Detector, GenerativeModel, ImageSet, Trainable, log_likelihood, optimise
 from oodkit.perturbations import perturb
 from oodkit_likelihood_ratio.options import LikelihoodRatioOptions
 
@@ -22,7 +22,8 @@ class LikelihoodRatio(Detector[LikelihoodRatioOptions]):
     """
 
     def _fit(self, images: ImageSet) -> dict[str, Tensor]:
-        background = self._train(images) if self.options.background is None else self._read()
+        given = self.options.background
+        background = self._train(images) if given is None else self.model.load_twin(given)
         return {f"background.{key}": weights for key, weights in background.state_dict().items()}
 
     def _score(self, images: Tensor) -> Tensor:
@@ -56,24 +57,6 @@ class LikelihoodRatio(Detector[LikelihoodRatioOptions]):
         self.training_record = optimise(
             trained, images, background.options, name=name, seed=options.seed, checkpoint=file
         )
-        return background
-
-    def _read(self) -> GenerativeModel:
-        """Return the background that the user names.
-
-        Raises:
-            OptionError: it is not of the same make as the model.
-        """
-        path = self.options.background
-        assert path is not None  # `_fit` has looked
-        background: GenerativeModel = self.model.fresh()
-        try:
-            background.load_state_dict(load_model(path, self.device).state_dict())
-        except RuntimeError as error:
-            raise OptionError(
-                f"{self.name}: {path} holds a model of another make than the one that it is to be the background of "
-                f"({error}); train it with the same options."
-            ) from error
         return background
 
     def _background(self) -> GenerativeModel:
