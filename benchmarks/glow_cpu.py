@@ -110,6 +110,7 @@ def spec(arguments: argparse.Namespace, seed: int, sets: list[str], row: Row) ->
         options["layers"] = ["*"]
     return read_spec(
         detectors=[row.detector],
+        baseline=False,
         model="glow",
         id=arguments.id,
         ood=sets,

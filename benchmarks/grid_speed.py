@@ -37,6 +37,7 @@ def seconds(detectors: list[str], folder: Path, args: argparse.Namespace) -> flo
         of_rose = {"fitting_images": args.fitting, "calibration_images": args.fitting // 4}
         spec = read_spec(
             detectors=detectors,
+            baseline=False,
             model=str(folder / "vae.oodkit"),
             id=str(folder / "train.npz"),
             ood=[str(folder / f"{i}.npz") for i in range(3)],

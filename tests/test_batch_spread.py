@@ -21,7 +21,9 @@ pytestmark = pytest.mark.usefixtures("stub", "sets")
 
 
 def run(detectors, **fields):
-    return run_bench(read_spec(**{"detectors": detectors, "id": "id.npz", "ood": "mixed.npz", **fields}))
+    return run_bench(
+        read_spec(**{"detectors": detectors, "id": "id.npz", "ood": "mixed.npz", "baseline": False, **fields})
+    )
 
 
 def spread(detector, **fields):
@@ -62,7 +64,8 @@ def test_one_by_one_there_is_nothing_to_compare():
 
 
 def test_a_report_shows_it_and_points_out_who_depends_on_the_batch(sets, capsys):
-    command = ["bench", "--detector", "neighbourly,brightness", "--id", "id.npz", "--ood", "bright.npz,mixed.npz"]
+    command = ["bench", "--no-baseline", "--detector", "neighbourly,brightness"]
+    command += ["--id", "id.npz", "--ood", "bright.npz,mixed.npz"]
     assert main([*command, "--json"]) == 0
     cells = json.loads(capsys.readouterr().out)["cells"]
     found = {cell["detector"]: cell["batch_spread"] for cell in cells}

@@ -36,7 +36,7 @@ OOD = "bright.npz,mixed.npz"
 
 
 def spec(**fields):
-    return read_spec(**{"detectors": "brightness,darkness", "id": "id.npz", "ood": OOD, **fields})
+    return read_spec(**{"detectors": "brightness,darkness", "id": "id.npz", "ood": OOD, "baseline": False, **fields})
 
 
 def run(**fields):
@@ -214,6 +214,28 @@ def test_cells_are_what_the_detector_s_scores_give():
     with pytest.raises(OodkitError, match=r"no finished cell of brightness on white\.npz"):
         result.auroc("brightness", "white.npz")
     assert any("48 of 60" in step for step in result.cells[0].sets["id"]["steps"])
+
+
+def test_complexity_stands_beside_every_detector_unless_that_is_declined():
+    options = {"complexity": {"lengths": "png"}}  # nobody named it, and its options may be set
+    result = run(detectors="brightness", baseline=True, options=options)
+    assert [(cell.detector, cell.ood) for cell in result.cells] == [
+        (detector, ood) for detector in ("brightness", "complexity") for ood in ("bright.npz", "mixed.npz", "overall")
+    ]
+    assert result.cells[3].options["lengths"] == ["png"]
+    named = run(detectors="complexity,brightness", baseline=True, options=options)
+    assert named.reused == 6
+    assert [cell.detector for cell in named.cells] == ["complexity"] * 3 + ["brightness"] * 3
+    assert {cell.detector for cell in run(detectors="brightness").cells} == {"brightness"}
+
+
+def test_where_complexity_cannot_be_had_nothing_fails():
+    result = run(detectors="brightness", train_limit=2, baseline=True)  # a density needs three images
+    assert {cell.detector for cell in result.cells} == {"brightness"}
+    assert not result.failures
+    assert "needs at least 3 images" in result.left_out["complexity"]
+    named = run(detectors="complexity", train_limit=2)
+    assert "needs at least 3 images" in named.failures[0].reason  # who asks for it is told
 
 
 def test_images_of_another_size_are_refused_or_converted_when_that_is_asked_for(stub, sets):

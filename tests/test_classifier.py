@@ -196,7 +196,7 @@ def test_a_detector_that_needs_an_encoder_refuses_it(name, trained):
 
 # --- the benchmark ------------------------------------------------------------------------------------------
 
-BENCH = ["bench", "--model", "classifier", "--ood", "noise", "--limit", "20", "--train-limit", "80", "--epochs", "1"]
+BENCH = "bench --no-baseline --model classifier --ood noise --limit 20 --train-limit 80 --epochs 1".split()
 
 
 def test_bench_trains_and_scores(tmp_path, monkeypatch, capsys):

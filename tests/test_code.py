@@ -46,7 +46,9 @@ def plugin(sets, monkeypatch):
 
 
 def reused(**fields):
-    return run_bench(read_spec(**{"id": "id.npz", "ood": "bright.npz", "limit": 5, "train_limit": 20, **fields})).reused
+    return run_bench(
+        read_spec(**{"id": "id.npz", "ood": "bright.npz", "limit": 5, "train_limit": 20, "baseline": False, **fields})
+    ).reused
 
 
 def test_a_plugin_that_was_changed_is_run_anew(plugin):

@@ -46,7 +46,7 @@ weights = [1.0]
 
 
 def spec(**fields):
-    return read_spec(**{"detectors": "brightness", "id": "id.npz", "ood": "bright.npz", **fields})
+    return read_spec(**{"detectors": "brightness", "id": "id.npz", "ood": "bright.npz", "baseline": False, **fields})
 
 
 def ood_of(**fields):

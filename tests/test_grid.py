@@ -29,7 +29,7 @@ detectors = ["brightness"]
 ood = ["bright.npz", "mixed.npz"]
 options.brightness.scale = 2.0
 """
-COMMAND = ("bench", "--spec", "grid.toml", "--run-folder", "run", "--device", "cpu")
+COMMAND = ("bench", "--no-baseline", "--spec", "grid.toml", "--run-folder", "run", "--device", "cpu")
 KILLS = 8
 
 

@@ -27,7 +27,8 @@ SMALL_VAE = ("--epochs", "2", "--limit", "24", "--set", "vae.width=2", "--set", 
 ARTIFACTS = {".safetensors", ".oodkit", ".checkpoint"}
 JOBS = {
     "bench": (
-        "bench", "--detector", "brightness,elbo,lratio-random", "--model", "flat", "--id", "id.npz", "--seeds", "0,1",
+        "bench", "--no-baseline",
+        "--detector", "brightness,elbo,lratio-random", "--model", "flat", "--id", "id.npz", "--seeds", "0,1",
         "--ood", "bright.npz,mixed.npz", "--epochs", "2", "--train-limit", "8", "--limit", "6", "--run-folder", "run",
         "--set", "lratio-random.epochs=2", "--set", "lratio-random.samples=1", "--device", "cpu",
     ),

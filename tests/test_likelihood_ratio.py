@@ -193,6 +193,7 @@ def test_a_run_folder_knows_a_file_by_what_is_in_it(tmp_path, detector, options)
         limit=20,
         train_limit=40,
         device="cpu",
+        baseline=False,
         run_folder=tmp_path / "run",
         options={detector: {name: str(value).format(file=file) for name, value in options.items()}},
     )

@@ -79,7 +79,9 @@ def test_in_one_grid_or_alone_the_rows_are_the_same(sets):
 
     def rows(folder, detectors):
         fields = {"model": "vae", "id": "id.npz", "ood": "bright.npz,mixed.npz", "epochs": 1}
-        spec = read_spec(detectors=detectors, run_folder=folder, options={"vae": {"width": 4, "latent": 4}}, **fields)
+        spec = read_spec(
+            baseline=False, detectors=detectors, run_folder=folder, options={"vae": {"width": 4, "latent": 4}}, **fields
+        )
         return [
             {k: v for k, v in asdict(cell).items() if k not in ("date", "images_per_second")}
             for cell in run_bench(spec).cells
@@ -101,7 +103,7 @@ def test_a_run_holds_the_images_and_the_answers_of_one_seed_at_a_time(stub, sets
     gc.collect()
     gc.disable()  # what is dropped goes at once, or else stays
     try:
-        result = run_bench(read_spec(**fields, detectors="elbo,nll", seeds="0,1,2"), count)
+        result = run_bench(read_spec(**fields, baseline=False, detectors="elbo,nll", seeds="0,1,2"), count)
         count("at the end")
     finally:
         gc.enable()

@@ -127,7 +127,8 @@ def test_each_passes_its_own_tests_at_once(fresh, packages):
 
 def test_a_benchmark_runs_what_they_bring(fresh, packages):
     said = fresh.run(
-        "-m", "oodkit", "bench", "--detector", "rose-kfac,reconstruction-error,my-detector", "--model", "vae",
+        "-m", "oodkit", "bench", "--no-baseline",
+        "--detector", "rose-kfac,reconstruction-error,my-detector", "--model", "vae",
         "--id", "digits", "--ood", "my-dataset,noise", "--epochs", "1", "--train-limit", "80", "--limit", "20",
         "--set", "vae.width=4", "--set", "vae.latent=4", "--json",
     )  # fmt: skip

@@ -16,7 +16,8 @@ pytest.importorskip("ray")
 
 STUBS = Path(__file__).parent / "stubs"
 GRID = (
-    "bench", "--detector", "mortal,elbo,picky", "--model", "flat", "--id", "id.npz", "--ood", "bright.npz,mixed.npz",
+    "bench", "--no-baseline",
+    "--detector", "mortal,elbo,picky", "--model", "flat", "--id", "id.npz", "--ood", "bright.npz,mixed.npz",
     "--seeds", "0,1", "--epochs", "2", "--train-limit", "8", "--limit", "6", "--run-folder", "run", "--device", "cpu",
 )  # fmt: skip
 

@@ -13,7 +13,7 @@ from oodkit.cli import main
 pytest_plugins = ["bench_fixtures"]
 
 STUBS = Path(__file__).parent / "stubs"
-BENCH = ["bench", "--id", "id.npz", "--ood", "mixed.npz", "--detector", "brightness,darkness", "--run-folder", "run"]
+BENCH = "bench --no-baseline --id id.npz --ood mixed.npz --detector brightness,darkness --run-folder run".split()
 HANGS = 600  # seconds after which a program has hung, on any machine
 
 

@@ -226,7 +226,8 @@ def test_downloads_go_by_https():
 
 # --- the same numbers -----------------------------------------------------------------------------------------------
 
-JOB = ("bench", "--detector", "rose-ekfac,elbo,lr-z,rnd-svd", "--id", "digits", "--ood", "noise", "--epochs", "1",
+JOB = ("bench", "--no-baseline",
+       "--detector", "rose-ekfac,elbo,lr-z,rnd-svd", "--id", "digits", "--ood", "noise", "--epochs", "1",
        "--train-limit", "60", "--limit", "8", "--set", "vae.width=2", "--set", "vae.latent=2", "--device", "cpu",
        "--set", "rnd-svd.epochs=1", "--set", "rnd-svd.fitting_images=20")  # fmt: skip
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oodkit.bench.code import package_identity
-from oodkit.bench.spec import BenchSpec
+from oodkit.bench.spec import BASELINE, BenchSpec
 from oodkit.errors import ArtifactError, OptionError, PluginError, UnknownNameError
 from oodkit.options import DetectorOptions, ModelOptions
 from oodkit.plugin import DetectorSpec, ModelSpec
@@ -28,6 +28,7 @@ class PlannedDetector:
 
     entry: Registered[DetectorSpec]
     options: DetectorOptions
+    asked: bool = True  # False of the baseline, where nobody named it
 
     @property
     def name(self) -> str:
@@ -122,12 +123,17 @@ def make_plan(spec: BenchSpec) -> Plan:
     """
     entry, saved, file = _find_model(spec.model, spec.weights)
     entries = _find_detectors(spec.detectors, entry)
+    asked = len(entries)
+    baseline = registry().detectors.get(BASELINE) if spec.baseline else None
+    if baseline is not None and baseline not in entries:
+        entries.append(baseline)
     settings = _named_settings(spec, [e.spec.name for e in entries], entry.spec.name)
     of_model = settings.pop(entry.spec.name, {})
     if file is not None and of_model:
         raise OptionError(f"the model comes from {file}: {', '.join(of_model)} cannot be changed any more.")
     detectors = tuple(
-        PlannedDetector(e, detector_options(e).parse(e.spec.name, settings.get(e.spec.name, {}))) for e in entries
+        PlannedDetector(e, detector_options(e).parse(e.spec.name, settings.get(e.spec.name, {})), number < asked)
+        for number, e in enumerate(entries)
     )
     for detector in detectors:
         _ = detector.file_hashes  # a file that is missing is found now, not when a model has been trained

@@ -44,12 +44,12 @@ class BenchResult:
     ood: list[str]  # labels of the OOD sets, without the overall mix
     cells: list[Cell] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
-    left_out: dict[str, str] = field(default_factory=dict)  # of "all": a detector that cannot use the model, and why
+    left_out: dict[str, str] = field(default_factory=dict)  # what nobody named and what cannot be used here, and why
     missing: dict[str, str] = field(default_factory=dict)  # OOD sets that are not on this machine, and why
     reused: int = 0  # cells that the run folder held already
 
     def is_left_out(self, work: DetectorWork) -> bool:
-        """Return whether the detector cannot use the model, as its first cell has shown."""
+        """Return whether nobody named the detector and its first cell has shown that it cannot be used here."""
         return work.planned.name in self.left_out
 
     def auroc(self, detector: str, ood: str) -> float:
@@ -185,7 +185,7 @@ def _record(work: DetectorWork, label: str, made: Cell | Trouble, folder: RunFol
         result.cells.append(made)
     elif made.kind == "folder":
         raise RunFolderError(made.reason)
-    elif made.kind == "unsuited" and "all" in result.plan.spec.detectors:
+    elif not work.planned.asked or (made.kind == "unsuited" and "all" in result.plan.spec.detectors):
         result.left_out[work.planned.name] = made.reason  # nobody asked for it by name
     else:
         last = result.failures[-1] if result.failures else None

@@ -12,8 +12,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 from oodkit.errors import OptionError
 from oodkit.options import MAX_SEED, Options
 
-__all__ = ["BenchSpec", "parse_settings", "read_spec", "read_specs"]
+__all__ = ["BASELINE", "BASELINE_LEGEND", "BenchSpec", "parse_settings", "read_spec", "read_specs"]
 
+BASELINE = "complexity"
+BASELINE_LEGEND = f"{BASELINE} has no model: what another detector adds to it is what its model knows."
 MAX_DOTS = 1000  # in a line, outside of quotes: tomllib takes quadratic time for a key of many parts
 QUOTED = re.compile(rb"\"[^\"]*\"|'[^']*'")
 
@@ -54,6 +56,10 @@ class BenchSpec(Options):
     """One benchmark: every detector × OOD set × seed, on one model family and one ID set."""
 
     detectors: Names = Field(("rose-ekfac", "elbo"), description="Detectors; all: every one that suits the model.")
+    baseline: bool = Field(
+        True,
+        description=f"{BASELINE} beside the detectors: it looks through no model, and is what they are to beat.",
+    )
     model: str = Field(
         "vae",
         min_length=1,

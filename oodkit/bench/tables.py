@@ -16,6 +16,7 @@ from rich.text import Text
 from oodkit.bench.cell import METRICS, OVERALL, Cell, not_finite, unsteady
 from oodkit.bench.figure import Figure, over_sets, speed_text
 from oodkit.bench.runner import BenchResult
+from oodkit.bench.spec import BASELINE, BASELINE_LEGEND
 
 __all__ = ["as_json", "failure_text", "print_tables"]
 
@@ -40,6 +41,8 @@ def print_tables(result: BenchResult, console: Console) -> None:
     for sentence in (*not_finite(result.cells), *unsteady(result.cells)):
         console.print(Text(sentence, style="yellow"), soft_wrap=True)
     console.print(Text(LEGEND, style="dim"))
+    if BASELINE in detectors and len(detectors) > 1:
+        console.print(Text(BASELINE_LEGEND, style="dim"), soft_wrap=True)
     made = len(result.cells) - result.reused
     where = f"Run folder: {result.plan.run_folder} ({made} cells made now, {result.reused} found)"
     console.print(Text(where), soft_wrap=True)

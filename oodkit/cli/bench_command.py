@@ -45,7 +45,7 @@ FLAGS = {  # field of BenchSpec -> its flags and what stands for a value
     "engine": (["--engine"], "NAME"),
     "engine_address": (["--engine-address"], "ADDRESS"),
 }
-SWITCHES = ("resize", "download", "skip_missing", "wait")
+SWITCHES = {"resize": True, "download": True, "skip_missing": True, "wait": True, "baseline": False}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,9 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         text = f"{field.description}" + (f" Default: {default}." if default not in (None, "") else "")
         parser.add_argument(*flags, dest=name, metavar=metavar, help=text.replace("%", "%%"))
     add_settings(parser, "rose-ekfac.damping=1e-6")
-    for name in SWITCHES:
-        description = BenchSpec.model_fields[name].description
-        parser.add_argument(f"--{name.replace('_', '-')}", action="store_const", const=True, help=description)
+    for name, value in SWITCHES.items():
+        flag = ("--" if value else "--no-") + name.replace("_", "-")
+        text = f"{'' if value else 'Without '}{BenchSpec.model_fields[name].description}"
+        parser.add_argument(flag, dest=name, action="store_const", const=value, help=text)
     parser.add_argument("--spec", metavar="FILE", help="A TOML file with any of these; flags win over it.")
     parser.add_argument("--json", action="store_true", help="Print one JSON document instead of tables.")
 

@@ -4,6 +4,7 @@ from oodkit.bench.cell import OVERALL, not_finite, unsteady
 from oodkit.bench.figure import speed_text
 from oodkit.bench.report.compare import SPREAD, differences, gaps, signed, swept
 from oodkit.bench.report.runs import Runs, Section, Series
+from oodkit.bench.spec import BASELINE_LEGEND
 
 __all__ = ["as_markdown"]
 
@@ -19,6 +20,8 @@ def as_markdown(runs: Runs) -> str:
         parts += [f"{len(compared) - len(large)} of {len(compared)} AUROCs are within 0.02 of the paper's.", ""]
     if sentences := [*not_finite(runs.cells), *unsteady(runs.cells)]:
         parts += [*(f"- {_text(sentence)}" for sentence in sentences), ""]
+    if runs.show_baseline:
+        parts += [_text(BASELINE_LEGEND), ""]
     if runs.missing:
         parts += [f"No data: {_text(', '.join(runs.missing))}.", ""]
     dates = sorted(cell.date[:10] for cell in runs.cells)

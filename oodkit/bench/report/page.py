@@ -28,6 +28,7 @@ from oodkit.bench.report.compare import (
 )
 from oodkit.bench.report.explained import SIDE, explained
 from oodkit.bench.report.runs import Runs, Section, Series
+from oodkit.bench.spec import BASELINE_LEGEND
 from oodkit.bench.store import Scores
 from oodkit.errors import ArtifactError
 from oodkit.explanation import Number
@@ -76,6 +77,7 @@ def _head(runs: Runs) -> str:
     key = "".join(f'<span style="background:var(--{name})">{text}</span>' for name, text in KEY)
     span = dates[0][:10] if dates[0][:10] == dates[-1][:10] else f"{dates[0][:10]} to {dates[-1][:10]}"
     damaged = f" {runs.damaged} rows could not be read." if runs.damaged else ""
+    baseline = f"<p>{escape(BASELINE_LEGEND)}</p>" if runs.show_baseline else ""
     return (
         f"<h1>{escape(_title(runs))}</h1>"
         f'<p class="soft">{len(runs.cells):,} cells, made {escape(span)} (UTC) on {escape(_devices(runs.cells))}, '
@@ -83,7 +85,7 @@ def _head(runs: Runs) -> str:
         "<p>AUROC: the probability that an OOD image scores higher than an ID image; 1 is best, 0.5 is chance. Each "
         "figure is the mean over seeds ± its standard deviation. Below it stand the paper’s figure (Choi et al. 2021) "
         "and the difference. <em>Worst</em> is the worst OOD set of each seed; (2 of 3): the others have no figure.</p>"
-        f'<p>Difference from the paper: <span class="key">{key}</span></p>'
+        f'{baseline}<p>Difference from the paper: <span class="key">{key}</span></p>'
     )
 
 

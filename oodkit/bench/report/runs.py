@@ -5,7 +5,7 @@ options, models and images, only those that differ between the rows are named. N
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -17,6 +17,7 @@ from oodkit.bench.names import CONTROLS, brightness_of, is_plain
 from oodkit.bench.report.lines import Found, Line, as_text, lines_of
 from oodkit.bench.report.paper import PaperFigure, Subject, paper_figure, paper_sets, subject_of
 from oodkit.bench.rows import read_cells
+from oodkit.bench.spec import BASELINE
 from oodkit.bench.store import Scores, read_missing, read_scores
 from oodkit.errors import RunFolderError
 
@@ -80,7 +81,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Section:
-    """All series of one family of models, or of none, on one ID set."""
+    """All series of one family of models, or of none, on one ID set; beside a family, the baseline."""
 
     id: str
     model: str
@@ -131,6 +132,12 @@ class Runs:
     damaged: int  # rows that cannot be read
     cells: list[Cell] = field(repr=False)
 
+    @property
+    def show_baseline(self) -> bool:
+        """Whether the baseline stands beside another detector anywhere."""
+        named = [{one.detector for one in section.series} for section in self.sections]
+        return any(BASELINE in names and len(names) > 1 for names in named)
+
     def scores(self, key: str) -> Scores | None:
         """Return raw scores by their hash; None where no folder has them."""
         return next((found for folder in self.folders if (found := read_scores(folder, key)) is not None), None)
@@ -175,7 +182,30 @@ def _sections(lines: list[Line]) -> list[Section]:
     for line in lines:
         cell = line.rows[0].cell
         by_section.setdefault((cell.id, cell.model), []).append(line)
-    return [Section(id, model, [_series(line, found) for line in found]) for (id, model), found in by_section.items()]
+    series = {key: [_series(line, found) for line in found] for key, found in by_section.items()}
+    with_model = {id for id, model in series if model}
+    baselines = {id: [one for one in series.get((id, ""), []) if one.detector == BASELINE] for id in with_model}
+    sections = []
+    for (id, model), found in series.items():
+        if model:
+            sections.append(Section(id, model, [*found, *_beside(found, baselines[id])]))
+        elif id not in with_model or len(found) > len(baselines[id]):  # else it stands beside the models alone
+            sections.append(Section(id, model, found))
+    return sections
+
+
+def _beside(series: list[Series], baselines: list[Series]) -> list[Series]:
+    """Return the baselines with those of their sets, and that mix, that the series have."""
+    sets = {ood for one in series for ood in one.cells} - {OVERALL}
+    mixes = [one.mixed for one in series]
+    shown = []
+    for one in baselines:
+        cells = {
+            ood: found for ood, found in one.cells.items() if ood in sets or (ood == OVERALL and one.mixed in mixes)
+        }
+        if cells:
+            shown.append(replace(one, cells=cells))
+    return shown
 
 
 def _series(line: Line, lines: list[Line]) -> Series:
