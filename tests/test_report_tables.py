@@ -82,3 +82,28 @@ def test_markdown_has_the_mix_the_mean_and_the_sweep_over_brightness(tmp_path):
     assert [sweep[factor][:5] for factor in ("x0.2", "x1", "x1.8")] == ["0.250", "0.900", "0.375"]
     assert sweep["mean"][:5] == f"{np.mean([0.25, 0.9, 0.375]):.3f}"
     assert sweep["deviation"][:5] == f"{np.std([0.25, 0.9, 0.375]):.3f}"
+
+
+def test_the_baseline_stands_in_every_table_of_its_id_set_and_only_with_the_sets_of_that_table(tmp_path):
+    alone = {"detector": "complexity", "model": ""}
+    mixed = {"mixed": ["mnist", "noise"]}
+    cells = [cell("mnist", 0.9), cell("noise", 0.8), cell("overall", 0.7, **mixed), cell("mnist", 0.6, model="glow")]
+    cells += [cell(ood, 0.5, **alone) for ood in ("mnist", "noise")] + [cell("overall", 0.4, **mixed, **alone)]
+    of_vae, of_glow = runs_of(tmp_path / "models", *cells).sections  # no section of its own
+    assert [(one.detector, list(one.cells)) for one in of_vae.series] == [
+        ("rose-ekfac", ["mnist", "noise", "overall"]),
+        ("complexity", ["mnist", "noise", "overall"]),
+    ]
+    assert [(one.detector, list(one.cells)) for one in of_glow.series] == [
+        ("rose-ekfac", ["mnist"]),
+        ("complexity", ["mnist"]),
+    ]
+    other = cell("mnist", 0.3, detector="rnd-svd", model="")
+    *models, without = runs_of(tmp_path / "others", *cells, other).sections
+    assert [section.model for section in models] == ["vae", "glow"]
+    assert {one.detector for one in without.series} == {"complexity", "rnd-svd"}
+    legend = "complexity has no model: what another detector adds to it"
+    for shown, found in ((True, cells), (False, cells[:4]), (False, cells[4:])):
+        runs = runs_of(tmp_path / f"{shown}{len(found)}", *found)
+        assert (legend in as_html(runs), legend in as_markdown(runs)) == (shown, shown)
+        assert runs.sections
