@@ -272,6 +272,7 @@ def result_rows(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("rows")
     fields = {"detectors": "elbo", "id": "digits", "ood": "noise,constant", "epochs": 0, "limit": 5, "train_limit": 5}
+    fields["baseline"] = False
     run_bench(read_spec(**fields, run_folder=folder, device="cpu"))
     return (folder / "results.jsonl").read_bytes()
 

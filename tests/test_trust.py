@@ -352,18 +352,7 @@ def test_ten_thousand_cells_are_read_and_each_is_found_at_once(stub, sets, capsy
     from oodkit.bench.rows import read_cells
     from oodkit.bench.store import RunFolder
 
-    job = [
-        "bench",
-        "--detector",
-        "brightness",
-        "--id",
-        "id.npz",
-        "--ood",
-        "mixed.npz",
-        "--resize",
-        "--run-folder",
-        "run",
-    ]
+    job = "bench --no-baseline --detector brightness --id id.npz --ood mixed.npz --resize --run-folder run".split()
     assert main(job) == 0
     results = sets / "run" / "results.jsonl"
     (cell,), _ = read_cells(results.read_bytes())

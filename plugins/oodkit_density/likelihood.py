@@ -64,7 +64,8 @@ class Waic(Detector[WaicOptions]):
     def _twins(self) -> list[GenerativeModel]:
         """Return the twins of the state."""
         twins = []
-        for number in sorted({int(key.partition("/")[0]) for key in self.state}):
+        given = self.options.models
+        for number in range(1, self.options.members if given is None else len(given) + 1):
             twin: GenerativeModel = self.model.fresh().eval()
             prefix = f"{number}/"
             twin.load_state_dict({k.removeprefix(prefix): v for k, v in self.state.items() if k.startswith(prefix)})
