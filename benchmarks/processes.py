@@ -16,7 +16,7 @@ import time
 from datetime import date
 
 import torch
-from speed import random_images
+from contenders import random_images
 
 import oodkit
 from oodkit.distributed import first_process

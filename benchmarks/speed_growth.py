@@ -13,7 +13,8 @@ from datetime import date
 
 import numpy as np
 import torch
-from speed import gigabytes, operations, random_images, seconds, traffic
+from contenders import random_images, seconds
+from speed import gigabytes, operations, traffic
 from torch import Tensor, nn
 from torch.nn import functional as F
 

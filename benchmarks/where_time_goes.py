@@ -11,7 +11,7 @@ from collections import Counter
 from datetime import date
 
 import torch
-from speed import FIT_IMAGES, MODELS, images_of, make_detector, model_of
+from contenders import FIT_IMAGES, MODELS, images_of, make_detector, model_of
 from torch.profiler import ProfilerActivity, profile
 
 from oodkit.device import device_name, resolve_device
