@@ -26,7 +26,7 @@ from oodkit.bench.store import RunFolder, read_missing
 from oodkit.bench.tables import as_json, print_tables
 from oodkit.errors import ImageError, OodkitError, OptionError, PluginError, RunFolderError, UnknownNameError
 from oodkit.loading import load_images
-from oodkit.progress import progress_bar
+from oodkit.progress import progress_bar, progress_lines
 
 pytest_plugins = ["bench_fixtures"]
 pytestmark = pytest.mark.usefixtures("stub", "sets")
@@ -484,6 +484,25 @@ def test_a_name_on_a_progress_bar_is_printed_as_it_is(monkeypatch, capsys):
     with progress_bar("train vae on rk3[/b]", total=1) as bar:
         bar.advance()
     assert "train vae on rk3[/b]" in capsys.readouterr().err
+
+
+def test_where_there_is_no_terminal_a_line_now_and_then_says_how_far_it_is(monkeypatch, capsys):
+    said = []
+    with progress_lines(said.append), progress_bar("soon done", total=2) as bar:
+        bar.advance()  # within a minute
+    assert not said
+    monkeypatch.setattr("oodkit.progress.EVERY", 0)
+    with progress_bar("a program that imports oodkit", total=2) as bar:
+        bar.advance()
+    with progress_lines(said.append), progress_bar("train vae on digits", total=300, done=100) as bar:
+        bar.advance(50)
+        bar.advance(50, note="3.5 bits/dim")
+        bar.advance(100)  # the last step needs no line
+    assert said == [
+        "train vae on digits: 150 of 300, 0:00:00 gone, about 0:00:00 left",
+        "train vae on digits: 200 of 300, 0:00:00 gone, about 0:00:00 left, 3.5 bits/dim",
+    ]
+    assert capsys.readouterr().err == ""
 
 
 def test_a_mean_over_fewer_sets_says_so(capsys):

@@ -120,6 +120,12 @@ def test_values_are_shown_as_set_takes_them(capsys):
 # --- bench --------------------------------------------------------------------------------------------------------
 
 
+def test_a_log_says_how_far_the_training_is(sets, monkeypatch, capsys):
+    monkeypatch.setattr("oodkit.progress.EVERY", 0)
+    assert main(["train", "--id", "id.npz", "--out", "vae.oodkit", "--epochs", "2", "--set", "vae.width=2"]) == 0
+    assert re.search(r"^train vae on id\.npz: 1 of 2, \S+ gone, about \S+ left", capsys.readouterr().err, re.MULTILINE)
+
+
 def test_bench_prints_tables_and_resumes(sets, capsys):
     command = [*BENCH, *TINY, "--detector", "nll,elbo,rose-diag", "--set", "nll.samples=2"]
     assert main(command) == 0

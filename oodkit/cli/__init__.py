@@ -17,6 +17,7 @@ from pathlib import Path
 from oodkit.cli.output import discard, say, warnings_as_lines
 from oodkit.cli.parser import build_parser, parse
 from oodkit.errors import OodkitError, OptionError, in_one_line
+from oodkit.progress import progress_lines
 
 __all__ = ["main"]
 
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # a file's name need not be text
     try:
-        with warnings_as_lines():
+        with warnings_as_lines(), progress_lines(say):
             code = _run(arguments)
             sys.stdout.flush()  # so that a closed pipe is noticed here and not at exit
             return code
