@@ -28,7 +28,7 @@ class PlannedDetector:
 
     entry: Registered[DetectorSpec]
     options: DetectorOptions
-    asked: bool = True  # False of the baseline, where nobody named it
+    asked: bool = True  # False of the baseline, where no detector of the spec is it
 
     @property
     def name(self) -> str:

@@ -185,8 +185,10 @@ def _record(work: DetectorWork, label: str, made: Cell | Trouble, folder: RunFol
         result.cells.append(made)
     elif made.kind == "folder":
         raise RunFolderError(made.reason)
-    elif not work.planned.asked or (made.kind == "unsuited" and "all" in result.plan.spec.detectors):
+    elif made.kind == "unsuited" and "all" in result.plan.spec.detectors:
         result.left_out[work.planned.name] = made.reason  # nobody asked for it by name
+    elif made.kind in ("unsuited", "user") and not work.planned.asked:
+        result.left_out[work.planned.name] = made.reason
     else:
         last = result.failures[-1] if result.failures else None
         if last is None or last.reason != made.reason:
