@@ -47,11 +47,15 @@ def run(args: argparse.Namespace) -> int:
     """Explain and print.
 
     Raises:
-        OptionError: no detector is given.
+        OptionError: no detector is given, or a picture where the maps' folder belongs.
         ImageError: the folder for the maps cannot be made.
     """
     if args.detector_file is None:
         raise OptionError("explain needs --detector-file FILE: a detector that `oodkit fit --out FILE` wrote.")
+    if args.out is not None and args.out.suffix.lower() == ".png" and not args.out.is_dir():
+        raise OptionError(
+            f"--out {args.out} must be a folder: it gets a PNG for each image; write --out {args.out.stem}/."
+        )
 
     from oodkit.named_detectors import load_detector
 
