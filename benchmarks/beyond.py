@@ -4,7 +4,8 @@
 
 It reads the numbers that image_numbers.py keeps in --folder (and collects them where they are missing), and joins them
 as the detectors do. Cost is measured with the detectors themselves: the CPU time of scoring, on one thread, in units of
-`elbo`, which is one forward pass; the detectors take turns, five rounds, and the median of the ratios is printed.
+`elbo`, which is one forward pass; the detectors take turns, five rounds, and the median of the ratios is printed. It
+draws with matplotlib: pip install --editable '.[plots]'.
 """
 
 import statistics
@@ -14,12 +15,16 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import torch
 from image_numbers import OOD, SEALED, arguments, collect, matrix, model_of
+from matplotlib import pyplot as plt
 from torch import Tensor
 
 import oodkit
 from oodkit.bench.metrics import auroc
+
+mpl.use("Agg")
 
 Numbers = dict[str, Tensor]
 Score = Callable[[Numbers], Tensor]
@@ -144,11 +149,6 @@ def costs(
 
 def draw(rows: dict[str, tuple[float, float]], title: str, file: Path) -> None:
     """Draw the worst cell against the cost; rows hold cost and worst cell."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
     figure, axes = plt.subplots(figsize=(9, 5.5))
     for row, (cost, worst) in rows.items():
         axes.plot(cost, worst, "o", color="tab:red" if row.startswith("rose-plus") else "tab:blue")
