@@ -1,24 +1,30 @@
 """How far long work is, on stderr: bars on a terminal; for a command elsewhere, in a log say, a line now and then."""
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from rich.console import Console  # here and not where a bar is shown: its import draws from Python's random numbers
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
-__all__ = ["Progress", "progress_bar", "progress_lines"]
+from oodkit.distributed import first_process
+from oodkit.progress_lines import Say, wanted_lines
 
-Say = Callable[[str], None]
+__all__ = ["progress_bar"]
+
 EVERY = 60.0  # seconds between two lines
 
-_lines: ContextVar[Say | None] = ContextVar("lines", default=None)
 
-
-class Progress(Protocol):
+class Shown(Protocol):
     """What is told of the work that is done."""
 
     def advance(self, steps: int = 1, note: str | None = None) -> None:
@@ -26,38 +32,36 @@ class Progress(Protocol):
 
 
 @contextmanager
-def progress_lines(say: Say) -> Generator[None]:
-    """Where stderr is no terminal, say a line each minute of long work in the block.
-
-    Commands do so. A program that imports oodkit gets no lines that it did not ask for.
-    """
-    token = _lines.set(say)
-    try:
-        yield
-    finally:
-        _lines.reset(token)
-
-
-@contextmanager
-def progress_bar(text: str, total: int, done: int = 0) -> Generator[Progress]:
+def progress_bar(text: str, total: int, done: int = 0) -> Generator[Shown]:
     """Show how far the block is, and the time left."""
-    from rich.console import Console  # this and torch: here, as the command line imports the module at its start
-
-    from oodkit.distributed import first_process
-
     console = Console(stderr=True)
     if console.is_terminal and first_process():
-        with _bar(console, text, total, done) as bar:
-            yield bar
-    elif (say := _lines.get()) is not None:
+        columns = (
+            TextColumn("{task.description}", markup=False),  # a name may have brackets
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=console, transient=True) as progress:
+            yield _Bar(progress, text, total, done)
+    elif (say := wanted_lines()) is not None:
         yield _Lines(text, total, done, say)
     else:
         yield _Nothing()
 
 
-class _Nothing:
+class _Bar:
+    def __init__(self, progress: Progress, text: str, total: int, done: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task(text, total=total, completed=done, note="")
+
     def advance(self, steps: int = 1, note: str | None = None) -> None:
-        pass
+        self._progress.advance(self._task, steps)
+        if note is not None:
+            self._progress.update(self._task, note=note)
 
 
 class _Lines:
@@ -78,36 +82,10 @@ class _Lines:
         self._say(f"{self._text}: {', '.join([*parts, *([note] if note else [])])}")
 
 
+class _Nothing:
+    def advance(self, steps: int = 1, note: str | None = None) -> None:
+        pass
+
+
 def _clock(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
-
-
-@contextmanager
-def _bar(console: "Console", text: str, total: int, done: int) -> Generator[Progress]:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress as Bars,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    class Bar:
-        def advance(self, steps: int = 1, note: str | None = None) -> None:
-            bars.advance(task, steps)
-            if note is not None:
-                bars.update(task, note=note)
-
-    columns = (
-        TextColumn("{task.description}", markup=False),  # a name may have brackets
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Bars(*columns, console=console, transient=True) as bars:
-        task = bars.add_task(text, total=total, completed=done, note="")
-        yield Bar()

@@ -159,7 +159,7 @@ class _Trainer:
                 if checkpoint is not None:
                     self.save(checkpoint)
 
-    def _train_epoch(self, advance: Callable[..., None]) -> float:  # see `Progress`
+    def _train_epoch(self, advance: Callable[..., None]) -> float:  # see `Shown`
         # Seeded by the epoch, so that a resumed run sees the same order, flips and noise.
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         self.module.train()

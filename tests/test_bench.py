@@ -26,7 +26,8 @@ from oodkit.bench.store import RunFolder, read_missing
 from oodkit.bench.tables import as_json, print_tables
 from oodkit.errors import ImageError, OodkitError, OptionError, PluginError, RunFolderError, UnknownNameError
 from oodkit.loading import load_images
-from oodkit.progress import progress_bar, progress_lines
+from oodkit.progress import progress_bar
+from oodkit.progress_lines import progress_lines
 
 pytest_plugins = ["bench_fixtures"]
 pytestmark = pytest.mark.usefixtures("stub", "sets")

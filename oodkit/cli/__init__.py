@@ -17,7 +17,7 @@ from pathlib import Path
 from oodkit.cli.output import discard, say, warnings_as_lines
 from oodkit.cli.parser import build_parser, parse
 from oodkit.errors import OodkitError, OptionError, in_one_line
-from oodkit.progress import progress_lines
+from oodkit.progress_lines import progress_lines
 
 __all__ = ["main"]
 
