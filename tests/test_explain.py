@@ -126,11 +126,11 @@ def test_explain_prints_numbers_and_writes_maps(fitted, monkeypatch, capsys):
 
 def test_explain_makes_no_folder_with_a_picture_s_name(fitted, monkeypatch, capsys):
     monkeypatch.chdir(fitted)
-    assert main("explain noise.png --detector-file plain.oodkit --out map.png".split()) == 2
+    assert main("explain noise.png --detector-file plain.oodkit --out drawn/map.png".split()) == 2
     assert capsys.readouterr().err == (
-        "oodkit: --out map.png must be a folder: it gets a PNG for each image; write --out map/.\n"
+        "oodkit: --out drawn/map.png must be a folder: it gets a PNG for each image; write --out drawn/map/.\n"
     )
-    assert not (fitted / "map.png").exists()
+    assert not (fitted / "drawn").exists()
 
 
 def test_explain_refuses_pictures_of_another_size_but_for_resize(fitted, monkeypatch, capsys):

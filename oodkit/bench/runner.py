@@ -44,7 +44,7 @@ class BenchResult:
     ood: list[str]  # labels of the OOD sets, without the overall mix
     cells: list[Cell] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
-    left_out: dict[str, str] = field(default_factory=dict)  # what nobody named and what cannot be used here, and why
+    left_out: dict[str, str] = field(default_factory=dict)  # what nobody named and cannot be used here, and why
     missing: dict[str, str] = field(default_factory=dict)  # OOD sets that are not on this machine, and why
     reused: int = 0  # cells that the run folder held already
 

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         raise OptionError("explain needs --detector-file FILE: a detector that `oodkit fit --out FILE` wrote.")
     if args.out is not None and args.out.suffix.lower() == ".png" and not args.out.is_dir():
         raise OptionError(
-            f"--out {args.out} must be a folder: it gets a PNG for each image; write --out {args.out.stem}/."
+            f"--out {args.out} must be a folder: it gets a PNG for each image; write --out {args.out.with_suffix('')}/."
         )
 
     from oodkit.named_detectors import load_detector
